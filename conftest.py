@@ -1,0 +1,23 @@
+"""What must hold before any test or notebook kernel starts, wherever pytest is called from.
+
+Workers of pytest-xdist and the kernels that nbval starts inherit this environment.
+"""
+
+import os
+from pathlib import Path
+
+# Two workers on two cores: more BLAS threads only fight each other, and sums that are split
+# over threads can differ in the last digit from the outputs stored in the notebooks.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+# A backend from the caller's environment would override the kernels' inline backend, and
+# every figure would be missing from the outputs.
+os.environ.pop("MPLBACKEND", None)
+
+
+def pytest_configure(config):
+    """Let nbval find its sanitise file from any working directory."""
+    sanitize = config.option.nbval_sanitize_with
+    if sanitize and not Path(sanitize).is_absolute():
+        config.option.nbval_sanitize_with = str(config.rootpath / sanitize)

@@ -1,0 +1,74 @@
+"""The files around the course: README, constraints, environment and CI say the same thing."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHOWN = re.sub(r"<!--.*?-->", "", README, flags=re.S)
+CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="ascii").splitlines()
+PINS = [line for line in CONSTRAINTS if line and not line.startswith("#")]
+
+
+def command(marker):
+    """Return the one line of the README's block after that marker."""
+    return re.search(rf"<!-- {marker} -->\n```bash\n([^\n]+)\n```\n", README)[1]
+
+
+def plain(name):
+    """Return the normalised name of a distribution."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="CI runs on Linux")
+def test_ci_runs_the_test_command_of_the_readme(tmp_path):
+    run = subprocess.run(
+        ["bash", str(ROOT / ".ci" / "run"), "--show"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == command("test-command") + "\n"
+
+
+def test_both_commands_install_the_pinned_set():
+    assert "pip install -q -c constraints.txt -e . &&" in command("start-command")
+    assert 'pip install -q -c constraints.txt -e ".[test]" &&' in command("test-command")
+    assert command("test-command").endswith(" -m pytest")
+
+
+def test_conda_installs_the_pinned_set():
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert "      - -c constraints.txt\n      - -e .[test]\n" in text
+
+
+def test_constraints_are_names_and_versions_only():
+    assert [line for line in PINS if not re.fullmatch(r"[\w.-]+==[\w.+!]+", line)] == []
+    assert len({plain(line.split("==")[0]) for line in PINS}) == len(PINS) > 0
+
+
+def test_every_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = project["dependencies"] + project["optional-dependencies"]["test"]
+    names = {plain(re.match(r"[\w.-]+", requirement)[0]) for requirement in asked}
+    assert names - {plain(line.split("==")[0]) for line in PINS} == set()
+
+
+def test_links_of_the_readme_lead_to_files():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", SHOWN)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_chapter_table_says_what_is_there():
+    rows = re.findall(r"^\| (\d) .*$", SHOWN, re.M)
+    assert rows == [str(number) for number in range(1, 9)]
+    planned = set(re.findall(r"^\| (\d) .*\| planned \|$", SHOWN, re.M))
+    there = {str(int(path.name[:2])) for path in (ROOT / "chapters").glob("*.ipynb")}
+    assert planned == set(rows) - there
