@@ -1,0 +1,299 @@
+"""Multilevel data with known truth: a frozen design and a generator in, a DataFrame out.
+
+The design holds every number that the data are made from, so that a fit can be compared with
+the truth. The generator is always passed in: the same design and seed give the same data.
+A wrong design and a missing generator raise `CourseError`.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from course_lib.validate import check_count, check_finite, check_rng, course_error
+
+__all__ = [
+    "GrowthDesign",
+    "RandomSlopeDesign",
+    "simulate_growth",
+    "simulate_orders",
+    "simulate_random_slopes",
+]
+
+
+def _check_numbers(design: object, names: str, lower: float, upper: float) -> None:
+    """Raise unless each named field is a finite number from `lower` to `upper`, inclusive."""
+    for name in names.split():
+        value = getattr(design, name)
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not lower <= value <= upper:
+            rule = f"must be one finite number between {lower:g} and {upper:g}"
+            advice = f"Correct it; see help({type(design).__name__})."
+            raise course_error(name, rule, repr(value), advice)
+
+
+def _check_design(design: object, kind: type) -> None:
+    if not isinstance(design, kind):
+        advice = f"Build one with {kind.__name__}(); every field has a default."
+        got = f"a {type(design).__name__}"
+        raise course_error("design", f"must be a {kind.__name__}", got, advice)
+
+
+def _labels(prefix: str, count: int) -> np.ndarray:
+    """Return ``prefix01 … prefixNN``, padded so that alphabetical order is numerical order."""
+    width = max(2, len(str(count)))
+    return np.array([f"{prefix}{number:0{width}d}" for number in range(1, count + 1)])
+
+
+def _random_effects(count: int, cov_re: tuple, rng: np.random.Generator) -> np.ndarray:
+    """Draw intercepts and slopes, shape (2, count), with this covariance matrix."""
+    # Written out: numpy.linalg.cholesky refuses a variance of zero, which the course needs.
+    (var_intercept, covariance), (_, var_slope) = cov_re
+    sd_intercept = math.sqrt(var_intercept)
+    shared = covariance / sd_intercept if sd_intercept > 0 else 0.0
+    own = math.sqrt(max(var_slope - shared**2, 0.0))
+    standard = rng.standard_normal((2, count))
+    return np.array([[sd_intercept, 0.0], [shared, own]]) @ standard
+
+
+@dataclass(frozen=True)
+class GrowthDesign:
+    """Students in classes in schools, measured in waves 0, 1, 2 and so on.
+
+    For student i in class c of school s at time t,
+    ``score = intercept + slope t + u_s + v_c + a_i + b_i t + e``; every effect is normal.
+
+    Attributes
+    ----------
+    n_schools, classes_per_school, students_per_class, n_waves : int
+        Sizes, the same for every unit above.
+    intercept, slope : float
+        Fixed effects: mean score at time 0 (points), mean growth (points per wave).
+    sd_student_intercept, sd_student_slope : float
+        Standard deviations of a_i (points) and b_i (points per wave).
+    cor_student : float
+        Correlation of a_i and b_i.
+    sd_class, sd_school, sd_residual : float
+        Standard deviations of v_c, u_s and e (points).
+    missing_fraction : float
+        Share of the scores that is missing, completely at random.
+    """
+
+    n_schools: int = 6
+    classes_per_school: int = 4
+    students_per_class: int = 10
+    n_waves: int = 5
+    intercept: float = 50.0
+    slope: float = 3.0
+    sd_student_intercept: float = 6.0
+    sd_student_slope: float = 1.5
+    cor_student: float = -0.3
+    sd_class: float = 3.0
+    sd_school: float = 4.0
+    sd_residual: float = 4.0
+    missing_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_schools", "classes_per_school", "students_per_class", "n_waves"):
+            check_count(name, getattr(self, name))
+        _check_numbers(self, "intercept slope", -math.inf, math.inf)
+        spreads = "sd_student_intercept sd_student_slope sd_class sd_school sd_residual"
+        _check_numbers(self, spreads, 0, math.inf)
+        _check_numbers(self, "cor_student", -1, 1)
+        _check_numbers(self, "missing_fraction", 0, 1)
+
+    @property
+    def cov_re(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Covariance matrix of a student's intercept and slope."""
+        sd_intercept, sd_slope = self.sd_student_intercept, self.sd_student_slope
+        covariance = self.cor_student * sd_intercept * sd_slope
+        return ((sd_intercept**2, covariance), (covariance, sd_slope**2))
+
+
+def simulate_growth(design: GrowthDesign, rng: np.random.Generator) -> pd.DataFrame:
+    """Simulate test scores of students in classes in schools.
+
+    Parameters
+    ----------
+    design : GrowthDesign
+        The truth.
+    rng : numpy.random.Generator
+        Source of randomness. The missing scores are drawn last, so that designs which differ
+        only in `missing_fraction` agree in every score that both have.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a student and wave: ``school`` ("S03"), ``class_id`` ("S03-C2", unique),
+        ``class_number`` ("2": used again in every school), ``student_id`` ("S03-C2-07",
+        unique), ``time`` (wave, from 0), ``score`` (points; NaN where missing).
+        Exactly ``round(missing_fraction * rows)`` scores are missing.
+    """
+    _check_design(design, GrowthDesign)
+    check_rng("rng", rng)
+    n_classes = design.n_schools * design.classes_per_school
+    n_students = n_classes * design.students_per_class
+
+    school_effect = design.sd_school * rng.standard_normal(design.n_schools)
+    class_effect = design.sd_class * rng.standard_normal(n_classes)
+    student_intercept, student_slope = _random_effects(n_students, design.cov_re, rng)
+    residual = design.sd_residual * rng.standard_normal((n_students, design.n_waves))
+
+    class_of = np.repeat(np.arange(n_classes), design.students_per_class)
+    school_of = class_of // design.classes_per_school
+    level = school_effect[school_of] + class_effect[class_of] + student_intercept
+    growth = np.multiply.outer(design.slope + student_slope, np.arange(design.n_waves))
+    score = (design.intercept + level[:, None] + growth + residual).ravel()
+    n_missing = round(design.missing_fraction * score.size)
+    score[rng.choice(score.size, size=n_missing, replace=False)] = np.nan
+
+    students = pd.DataFrame({"school": _labels("S", design.n_schools)[school_of]})
+    class_number = pd.Series((class_of % design.classes_per_school + 1).astype(str))
+    students["class_id"] = students["school"] + "-C" + class_number
+    students["class_number"] = class_number
+    number = pd.Series(np.tile(_labels("-", design.students_per_class), n_classes))
+    students["student_id"] = students["class_id"] + number
+    rows = students.loc[students.index.repeat(design.n_waves)].reset_index(drop=True)
+    return rows.assign(time=np.tile(np.arange(design.n_waves), n_students), score=score)
+
+
+@dataclass(frozen=True)
+class RandomSlopeDesign:
+    """Groups that each have their own line, with a regressor that may be confounded.
+
+    For row i of group j, ``y = β₀ + β₁ x + a_j + b_j x + e`` and ``x = mean_x + m_j + w``.
+    With n rows a group and `mean_x` 0, the regression of group means on group means has
+    slope ``β₁ + ρ sd(a) sd(m) / (var(m) + var(w)/n)``; within groups the slope is β₁. So
+    a strongly negative ρ gives Simpson's paradox.
+
+    Attributes
+    ----------
+    n_groups, n_per_group : int
+        Sizes.
+    intercept, slope : float
+        Fixed effects β₀ (unit of y) and β₁ (unit of y per unit of x).
+    cov_re : 2 × 2
+        Covariance matrix of a_j and b_j; symmetric, positive semidefinite.
+    scale : float
+        Variance of e (as statsmodels names it; not a standard deviation).
+    mean_x, sd_x_between, sd_x_within : float
+        Mean of x, standard deviations of m_j and w (unit of x).
+    x_group_correlation : float
+        ρ: correlation of the regressor's group mean m_j and the group effect a_j. At 0 the
+        random-effects assumption holds; elsewhere only the within-group slope is right.
+    """
+
+    n_groups: int = 30
+    n_per_group: int = 10
+    intercept: float = 10.0
+    slope: float = 2.0
+    cov_re: tuple[tuple[float, float], tuple[float, float]] = ((4.0, 0.0), (0.0, 0.25))
+    scale: float = 1.0
+    mean_x: float = 0.0
+    sd_x_between: float = 1.0
+    sd_x_within: float = 1.0
+    x_group_correlation: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_count("n_groups", self.n_groups)
+        check_count("n_per_group", self.n_per_group)
+        _check_numbers(self, "intercept slope mean_x", -math.inf, math.inf)
+        _check_numbers(self, "scale sd_x_between sd_x_within", 0, math.inf)
+        _check_numbers(self, "x_group_correlation", -1, 1)
+        if not _is_covariance(check_finite("cov_re", self.cov_re)):
+            raise course_error(
+                "cov_re",
+                "must be 2 × 2, symmetric and positive semidefinite",
+                repr(self.cov_re),
+                "Write ((var_a, cov), (cov, var_b)) with cov² at most var_a · var_b.",
+            )
+        if self.x_group_correlation and not self.cov_re[0][0] * self.sd_x_between:
+            raise course_error(
+                "x_group_correlation",
+                "must be 0 unless group effects and group means of x both vary",
+                repr(self.x_group_correlation),
+                "Raise cov_re[0][0] and sd_x_between above 0, or set the correlation to 0.",
+            )
+
+
+def _is_covariance(matrix: np.ndarray) -> bool:
+    if matrix.shape != (2, 2) or matrix[0, 1] != matrix[1, 0]:
+        return False
+    # The margin lets a correlation of exactly ±1 survive rounding.
+    bound = matrix[0, 0] * matrix[1, 1] * (1 + 1e-12)
+    return bool(matrix.diagonal().min() >= 0 and matrix[0, 1] ** 2 <= bound)
+
+
+def simulate_random_slopes(design: RandomSlopeDesign, rng: np.random.Generator) -> pd.DataFrame:
+    """Simulate groups with random intercepts and slopes.
+
+    Parameters
+    ----------
+    design : RandomSlopeDesign
+        The truth.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``n_groups * n_per_group`` rows, sorted by group: ``group`` ("G01"), ``x``, ``y``.
+    """
+    _check_design(design, RandomSlopeDesign)
+    check_rng("rng", rng)
+    group_intercept, group_slope = _random_effects(design.n_groups, design.cov_re, rng)
+    rho = design.x_group_correlation
+    shared = rho * group_intercept / math.sqrt(design.cov_re[0][0]) if rho else 0.0
+    own = math.sqrt(1 - rho**2) * rng.standard_normal(design.n_groups)
+    group_mean = design.mean_x + design.sd_x_between * (shared + own)
+
+    of = np.repeat(np.arange(design.n_groups), design.n_per_group)
+    x = group_mean[of] + design.sd_x_within * rng.standard_normal(of.size)
+    noise = math.sqrt(design.scale) * rng.standard_normal(of.size)
+    y = design.intercept + group_intercept[of] + (design.slope + group_slope[of]) * x + noise
+    return pd.DataFrame({"group": _labels("G", design.n_groups)[of], "x": x, "y": y})
+
+
+_NAMES = ("Alice", "Bilal", "Chen", "Dana", "Emeka", "Farah", "Goran", "Hana", "Ines", "Jonas")
+_LIST_PRICES = {"laptop": 900, "desk": 250, "chair": 120, "mouse": 20, "cable": 8}
+# Standard deviation of the logarithm of a price around its list price, by level.
+_SD_USER, _SD_ORDER, _SD_ITEM = 0.3, 0.15, 0.05
+
+
+def simulate_orders(n_users: int, rng: np.random.Generator) -> list[dict]:
+    """Simulate a nested list of users, their orders, and the items of each order.
+
+    Parameters
+    ----------
+    n_users : int
+        Number of users; each has 0 to 4 orders of 1 to 4 different items.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    list of dict
+        ``[{"user": str, "orders": [{"id": int, "items": [{"name": str, "price": float,
+        "quantity": int}]}]}]``; prices in euros, to the cent. Order ids start at 101 for
+        every user, so that they name an order only together with the user.
+    """
+    n_users = check_count("n_users", n_users)
+    check_rng("rng", rng)
+    users = []
+    for position in range(n_users):
+        lap, name = divmod(position, len(_NAMES))
+        user = {"user": _NAMES[name] + (f" {lap + 1}" if lap else ""), "orders": []}
+        user_level = rng.normal(0, _SD_USER)
+        for number in range(rng.integers(0, 5)):
+            level, items = rng.normal(user_level, _SD_ORDER), []
+            for item in rng.permutation(list(_LIST_PRICES))[: rng.integers(1, 5)].tolist():
+                price = round(_LIST_PRICES[item] * math.exp(rng.normal(level, _SD_ITEM)), 2)
+                quantity = int(rng.integers(1, 4))
+                items.append({"name": item, "price": price, "quantity": quantity})
+            user["orders"].append({"id": 101 + number, "items": items})
+        users.append(user)
+    return users

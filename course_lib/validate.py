@@ -1,0 +1,247 @@
+"""Leaf checks on arguments, and the one error type that the course raises.
+
+Every message says four things, in this order: which argument, which rule, which value was
+given, and what to do next. Checks return the (possibly converted) value, so that a caller
+writes ``n = check_count("n", n)``. This module imports nothing from the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+__all__ = [
+    "CourseError",
+    "check_choice",
+    "check_columns",
+    "check_count",
+    "check_dataframe",
+    "check_finite",
+    "check_no_missing",
+    "check_numeric",
+    "check_probability",
+    "check_rng",
+    "course_error",
+    "listing",
+    "suggestion",
+]
+
+
+class CourseError(ValueError):
+    """The one error that ``course_lib`` raises for input that it cannot use."""
+
+
+def course_error(argument: str, rule: str, got: object, advice: str) -> CourseError:
+    """Build the error message of the course: argument, rule, value, next step.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, as the caller wrote it.
+    rule : str
+        What has to hold, as a clause ("must be a DataFrame").
+    got : object
+        The offending value, or a description of it.
+    advice : str
+        What the reader can do next, as a sentence.
+
+    Returns
+    -------
+    CourseError
+        To be raised by the caller.
+    """
+    return CourseError(f"{argument}: {rule}; got {got}. {advice}")
+
+
+def listing(names: Iterable[object], most: int = 8) -> str:
+    """Join names for a message, cutting a long list short.
+
+    Parameters
+    ----------
+    names : iterable
+        What to list.
+    most : int
+        How many names to show before the rest is only counted.
+
+    Returns
+    -------
+    str
+        For example ``"a, b, c and 4 more"``.
+    """
+    names = [str(name) for name in names]
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def suggestion(name: object, options: Iterable[object]) -> str:
+    """Say which of the options was probably meant, and list them all.
+
+    Parameters
+    ----------
+    name : object
+        What was asked for.
+    options : iterable
+        What there is.
+
+    Returns
+    -------
+    str
+        One or two sentences.
+    """
+    options = [str(option) for option in options]
+    near = difflib.get_close_matches(str(name), options, n=1)
+    lower = [option for option in options if option.lower() == str(name).lower()]
+    meant = (lower or near)[:1]
+    there_is = f"There is: {listing(options)}."
+    return f"Perhaps you want '{meant[0]}'. {there_is}" if meant else there_is
+
+
+def check_dataframe(argument: str, data: object) -> pd.DataFrame:
+    """Return `data` if it is a DataFrame with at least one row."""
+    if not isinstance(data, pd.DataFrame):
+        raise course_error(
+            argument,
+            "must be a pandas DataFrame, one row an observation",
+            f"a {type(data).__name__}",
+            "Build one with pandas.DataFrame(...) or pandas.read_csv(...).",
+        )
+    if len(data) == 0:
+        raise course_error(
+            argument,
+            "must have at least one row",
+            f"an empty DataFrame with columns {listing(data.columns) or '(none)'}",
+            "Check the filter or the file that it came from.",
+        )
+    if not data.columns.is_unique:
+        twice = data.columns[data.columns.duplicated()].unique()
+        raise course_error(
+            argument,
+            "must have unique column names",
+            f"{listing(twice)} more than once",
+            "Rename or drop one of them.",
+        )
+    return data
+
+
+def check_columns(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
+    """Raise unless every name in `columns` is a column of `data`."""
+    for column in columns:
+        if column not in data.columns:
+            raise course_error(
+                argument,
+                "must name columns of the data",
+                f"'{column}', which is not one",
+                suggestion(column, data.columns),
+            )
+
+
+def check_numeric(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
+    """Raise unless every one of `columns` is in `data`, numeric, and free of infinities."""
+    columns = list(columns)
+    check_columns(argument, data, columns)
+    for column in columns:
+        values = data[column]
+        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            raise course_error(
+                argument,
+                "must name numeric columns",
+                f"'{column}' of type {values.dtype}",
+                f"Convert it first, for example with pandas.to_numeric(data['{column}']).",
+            )
+        number = values.to_numpy(dtype=float, na_value=np.nan)
+        if np.isinf(number).any():
+            raise course_error(
+                argument,
+                "must name columns without infinite values",
+                f"'{column}' with {int(np.isinf(number).sum())} infinite value(s)",
+                "Replace them with missing values or correct them.",
+            )
+
+
+def check_no_missing(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
+    """Raise if any of `columns` of `data` has a missing value."""
+    for column in columns:
+        n_missing = int(data[column].isna().sum())
+        if n_missing:
+            raise course_error(
+                argument,
+                "must not have missing values",
+                f"{n_missing} of {len(data)} missing in '{column}'",
+                f"Drop these rows first: data.dropna(subset=['{column}']).",
+            )
+
+
+def check_finite(argument: str, values: object) -> np.ndarray:
+    """Return `values` as a float array, or raise if one of them is NaN or infinite."""
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise course_error(
+            argument,
+            "must hold numbers",
+            f"{values!r:.60}",
+            "Convert the values with float(...) or numpy.asarray(..., dtype=float).",
+        ) from None
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise course_error(
+            argument,
+            "must be finite",
+            f"{int(bad.sum())} of {array.size} value(s) NaN or infinite",
+            "Remove or correct them first.",
+        )
+    return array
+
+
+def check_choice(argument: str, value: object, choices: Sequence[object]) -> object:
+    """Return `value` if it is one of `choices`."""
+    if not isinstance(value, str | numbers.Number | None) or value not in choices:
+        options = [repr(choice) for choice in choices]
+        raise course_error(
+            argument,
+            "must be one of the known options",
+            repr(value),
+            suggestion(repr(value), options),
+        )
+    return value
+
+
+def check_probability(argument: str, value: object) -> float:
+    """Return `value` as a float if it lies strictly between 0 and 1."""
+    if not isinstance(value, numbers.Real) or not 0 < value < 1:
+        raise course_error(
+            argument,
+            "must be a number strictly between 0 and 1",
+            repr(value),
+            "For a 95 % interval, alpha is 0.05.",
+        )
+    return float(value)
+
+
+def check_count(argument: str, value: object, minimum: int = 1) -> int:
+    """Return `value` as an int if it is a whole number of at least `minimum`."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < minimum:
+        raise course_error(
+            argument,
+            f"must be a whole number of at least {minimum}",
+            repr(value),
+            f"Try {argument}={max(minimum, 1000)}.",
+        )
+    return int(value)
+
+
+def check_rng(argument: str, rng: object) -> np.random.Generator:
+    """Return `rng` if it is a NumPy random generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise course_error(
+            argument,
+            "must be a numpy.random.Generator, so that results can be repeated",
+            repr(rng),
+            f"Pass {argument}=numpy.random.default_rng(1).",
+        )
+    return rng

@@ -1,0 +1,339 @@
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from course_lib.simulate import (
+    GrowthDesign,
+    RandomSlopeDesign,
+    simulate_growth,
+    simulate_orders,
+    simulate_random_slopes,
+)
+from course_lib.validate import CourseError
+
+QUIET = {
+    "sd_student_intercept": 0.0,
+    "sd_student_slope": 0.0,
+    "sd_class": 0.0,
+    "sd_school": 0.0,
+    "sd_residual": 0.0,
+}
+
+
+def growth(seed=1, **fields):
+    return simulate_growth(GrowthDesign(**fields), np.random.default_rng(seed))
+
+
+def slopes(seed=1, **fields):
+    return simulate_random_slopes(RandomSlopeDesign(**fields), np.random.default_rng(seed))
+
+
+def assert_variance(values, expected):
+    """Compare a sample variance of normal values with the truth: four standard errors."""
+    standard_error = expected * math.sqrt(2 / (len(values) - 1))
+    assert np.var(values, ddof=1) == pytest.approx(expected, abs=4 * standard_error)
+
+
+def assert_mean(values, expected, variance):
+    """Compare a mean of independent values of known variance with the truth."""
+    assert np.mean(values) == pytest.approx(expected, abs=4 * math.sqrt(variance / len(values)))
+
+
+def lines_of(data, group, x, y):
+    """Least-squares intercept and slope of each group."""
+    fits = [np.polyfit(part[x], part[y], 1)[::-1] for _, part in data.groupby(group)]
+    return np.array(fits).T
+
+
+def test_growth_frame():
+    data = growth()
+    expected = ["school", "class_id", "class_number", "student_id", "time", "score"]
+    assert list(data.columns) == expected
+    assert len(data) == 6 * 4 * 10 * 5
+    assert data.index.tolist() == list(range(len(data)))
+    assert data.loc[0, "student_id"] == "S01-C1-01"
+    assert data.iloc[-1]["student_id"] == "S06-C4-10"
+    assert data.groupby("student_id")["time"].apply(list).map(tuple).unique().tolist() == [
+        (0, 1, 2, 3, 4)
+    ]
+    assert (data["class_id"] == data["school"] + "-C" + data["class_number"]).all()
+    assert (data.groupby("class_number")["school"].nunique() == 6).all()
+    assert (data.groupby("student_id")["class_id"].nunique() == 1).all()
+
+
+def test_growth_without_spread_is_the_line():
+    data = growth(**QUIET, intercept=10.0, slope=-2.0)
+    np.testing.assert_allclose(data["score"], 10 - 2 * data["time"], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spread", "unit"),
+    [("sd_school", "school"), ("sd_class", "class_id"), ("sd_student_intercept", "student_id")],
+)
+def test_growth_effect_belongs_to_its_level(spread, unit):
+    data = growth(**{**QUIET, spread: 2.0}, n_schools=8)
+    effect = data["score"] - 50 - 3 * data["time"]
+    assert effect.groupby(data[unit]).std().max() < 1e-12
+    assert effect.round(9).nunique() == data[unit].nunique()
+
+
+def test_growth_labels_sort_as_numbers():
+    data = growth(n_schools=101, classes_per_school=1, students_per_class=1, n_waves=1)
+    assert data["school"].is_monotonic_increasing
+    assert data["school"].iloc[-1] == "S101"
+
+
+def test_growth_recovers_the_student_effects():
+    # Balanced waves: a student's own line has covariance D + σ²(T'T)⁻¹ around the mean line.
+    design = GrowthDesign(
+        n_schools=50, students_per_class=20, sd_class=0, sd_school=0, cor_student=0.5
+    )
+    data = simulate_growth(design, np.random.default_rng(3))
+    waves = np.vander(np.arange(design.n_waves), 2, increasing=True)
+    noise = design.sd_residual**2 * np.linalg.inv(waves.T @ waves)
+    expected = np.array(design.cov_re) + noise
+    lines = lines_of(data, "student_id", "time", "score")
+    assert_mean(lines[0], design.intercept, expected[0, 0])
+    assert_mean(lines[1], design.slope, expected[1, 1])
+    assert_variance(lines[0], expected[0, 0])
+    assert_variance(lines[1], expected[1, 1])
+    # var of a sample covariance of normal values: (v00 v11 + v01²) / (n - 1)
+    error = math.sqrt((np.prod(expected.diagonal()) + expected[0, 1] ** 2) / lines.shape[1])
+    assert np.cov(lines)[0, 1] == pytest.approx(expected[0, 1], abs=4 * error)
+
+
+def test_growth_recovers_classes_schools_and_residual():
+    design = GrowthDesign(n_schools=200, students_per_class=3, n_waves=2, sd_student_slope=0)
+    data = simulate_growth(design, np.random.default_rng(4))
+    within_student = (
+        design.sd_student_intercept**2 + design.sd_residual**2 / design.n_waves
+    ) / design.students_per_class
+    of_class = design.sd_class**2 + within_student
+    classes = data.groupby(["school", "class_id"])["score"].mean()
+    schools = classes.groupby("school").mean()
+    assert_variance(schools, design.sd_school**2 + of_class / design.classes_per_school)
+    first, second = classes.groupby("school").nth(0), classes.groupby("school").nth(1)
+    assert_variance(first.to_numpy() - second.to_numpy(), 2 * of_class)
+    change = data.groupby("student_id")["score"].diff().dropna()
+    assert_variance(change, 2 * design.sd_residual**2)
+
+
+def test_growth_missing_scores_change_nothing_else():
+    whole, gaps = growth(), growth(missing_fraction=0.03)
+    assert gaps["score"].isna().sum() == 36
+    assert whole["score"].notna().all()
+    pd.testing.assert_frame_equal(whole[gaps["score"].notna()], gaps.dropna())
+    assert growth(missing_fraction=1)["score"].isna().all()
+
+
+@pytest.mark.parametrize("make", [growth, slopes])
+def test_same_seed_same_data(make):
+    pd.testing.assert_frame_equal(make(seed=5), make(seed=5))
+    assert not make(seed=5).equals(make(seed=6))
+
+
+def test_designs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        GrowthDesign().slope = 1.0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RandomSlopeDesign().scale = 1.0
+
+
+def test_random_slopes_frame():
+    data = slopes(n_groups=3, n_per_group=4)
+    assert list(data.columns) == ["group", "x", "y"]
+    assert data["group"].tolist() == ["G01"] * 4 + ["G02"] * 4 + ["G03"] * 4
+
+
+def test_random_slopes_without_spread_is_the_line():
+    data = slopes(cov_re=((0, 0), (0, 0)), scale=0, intercept=-1.0, slope=0.5)
+    np.testing.assert_allclose(data["y"], -1 + 0.5 * data["x"], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("correlation", [-1.0, 1.0])
+def test_random_slopes_perfect_correlation_is_singular(correlation):
+    covariance = correlation * math.sqrt(2.0) * math.sqrt(3.0)
+    data = slopes(cov_re=((2.0, covariance), (covariance, 3.0)), scale=0)
+    lines = lines_of(data, "group", "x", "y")
+    assert np.corrcoef(lines)[0, 1] == pytest.approx(correlation, abs=1e-6)
+
+
+def test_random_slopes_recover_the_covariance():
+    cov_re = np.array(((4.0, 0.6), (0.6, 0.5)))
+    lines = lines_of(
+        slopes(n_groups=2000, cov_re=cov_re.tolist(), scale=0, mean_x=1), "group", "x", "y"
+    )
+    assert_mean(lines[0], 10, cov_re[0, 0])
+    assert_mean(lines[1], 2, cov_re[1, 1])
+    assert_variance(lines[0], cov_re[0, 0])
+    assert_variance(lines[1], cov_re[1, 1])
+    error = math.sqrt((4.0 * 0.5 + 0.6**2) / 2000)
+    assert np.cov(lines)[0, 1] == pytest.approx(0.6, abs=4 * error)
+
+
+def test_random_slopes_recover_scale_and_regressor():
+    n_groups, n_per_group = 1500, 4
+    data = slopes(
+        n_groups=n_groups,
+        n_per_group=n_per_group,
+        cov_re=((0, 0), (0, 0)),
+        scale=2.5,
+        mean_x=7,
+        sd_x_between=2,
+        sd_x_within=3,
+    )
+    assert_variance(data["y"] - 10 - 2 * data["x"], 2.5)
+    means = data.groupby("group")["x"].mean()
+    assert_mean(means, 7, 4 + 9 / n_per_group)
+    assert_variance(means, 4 + 9 / n_per_group)
+    steps = data["x"].to_numpy().reshape(n_groups, n_per_group)
+    assert_variance(steps[:, 0] - steps[:, 1], 2 * 9)
+
+
+@pytest.mark.parametrize("correlation", [-0.9, 0.0, 0.6])
+def test_between_and_within_slopes(correlation):
+    design = RandomSlopeDesign(
+        n_groups=2000,
+        n_per_group=5,
+        cov_re=((4.0, 0.0), (0.0, 0.0)),
+        x_group_correlation=correlation,
+    )
+    data = simulate_random_slopes(design, np.random.default_rng(8))
+    means = data.groupby("group")[["x", "y"]].mean()
+    var_mean = 1 + 1 / 5
+    between = 2 + correlation * 2 * 1 / var_mean
+    # Given the group means of x, those of y scatter with this variance.
+    scatter = 4 + 1 / 5 - (correlation * 2) ** 2 / var_mean
+    error = math.sqrt(scatter / (2000 * var_mean))
+    found = np.polyfit(means["x"], means["y"], 1)[0]
+    assert found == pytest.approx(between, abs=4 * error)
+    inside = data[["x", "y"]] - data.groupby("group")[["x", "y"]].transform("mean")
+    within = (inside["x"] @ inside["y"]) / (inside["x"] @ inside["x"])
+    assert within == pytest.approx(2, abs=4 * math.sqrt(1 / (2000 * 4)))
+
+
+def test_orders_tree():
+    users = simulate_orders(25, np.random.default_rng(2))
+    names = [user["user"] for user in users]
+    assert len(set(names)) == 25
+    assert names[0] == "Alice"
+    assert names[10] == "Alice 2"
+    assert {len(user["orders"]) for user in users} == {0, 1, 2, 3, 4}
+    for user in users:
+        assert [order["id"] for order in user["orders"]] == list(
+            range(101, 101 + len(user["orders"]))
+        )
+        for order in user["orders"]:
+            assert 1 <= len(order["items"]) <= 4
+            assert len({item["name"] for item in order["items"]}) == len(order["items"])
+            for item in order["items"]:
+                assert item["price"] > 0
+                assert item["quantity"] in (1, 2, 3)
+    assert users == simulate_orders(25, np.random.default_rng(2))
+    assert users != simulate_orders(25, np.random.default_rng(3))
+
+
+def test_orders_of_a_user_share_a_price_level():
+    # Log of price over list price has variance .3² + .15² + .05² over all users.
+    users = simulate_orders(1500, np.random.default_rng(9))
+    levels = [
+        math.log(item["price"] / 900)
+        for user in users
+        for order in user["orders"][:1]
+        for item in order["items"]
+        if item["name"] == "laptop"
+    ]
+    assert len(levels) > 300
+    assert_variance(levels, 0.3**2 + 0.15**2 + 0.05**2)
+    assert_mean(levels, 0, 0.3**2 + 0.15**2 + 0.05**2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_schools", 0),
+        ("classes_per_school", 2.5),
+        ("students_per_class", "10"),
+        ("n_waves", True),
+        ("intercept", math.nan),
+        ("slope", None),
+        ("sd_student_intercept", -1),
+        ("sd_student_slope", math.inf),
+        ("sd_class", "3"),
+        ("sd_school", -0.1),
+        ("sd_residual", [4]),
+        ("cor_student", 1.2),
+        ("missing_fraction", -0.01),
+        ("missing_fraction", 3),
+    ],
+)
+def test_bad_growth_design(field, value):
+    with pytest.raises(CourseError, match=f"^{field}: must be"):
+        GrowthDesign(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_groups", 0),
+        ("n_per_group", -3),
+        ("intercept", "a"),
+        ("slope", math.inf),
+        ("mean_x", None),
+        ("scale", -1.0),
+        ("sd_x_between", math.nan),
+        ("sd_x_within", -2),
+        ("x_group_correlation", -1.5),
+        ("cov_re", 1.0),
+        ("cov_re", ((1.0, 0.0),)),
+        ("cov_re", ((1.0, 0.1), (0.2, 1.0))),
+        ("cov_re", ((1.0, 2.0), (2.0, 1.0))),
+        ("cov_re", ((-1.0, 0.0), (0.0, 1.0))),
+        ("cov_re", ((0.0, 0.1), (0.1, 1.0))),
+        ("cov_re", ((1.0, math.nan), (math.nan, 1.0))),
+    ],
+)
+def test_bad_random_slope_design(field, value):
+    with pytest.raises(CourseError, match=f"^{field}: must be"):
+        RandomSlopeDesign(**{field: value})
+
+
+@pytest.mark.parametrize("value", ["abc", None, ((1.0, 0.0), (0.0,))])
+def test_cov_re_that_is_no_matrix(value):
+    with pytest.raises(CourseError, match="^cov_re: "):
+        RandomSlopeDesign(cov_re=value)
+
+
+@pytest.mark.parametrize("still", [{"sd_x_between": 0}, {"cov_re": ((0, 0), (0, 1))}])
+def test_correlation_needs_two_things_that_vary(still):
+    with pytest.raises(CourseError, match="x_group_correlation: must be 0 unless"):
+        RandomSlopeDesign(x_group_correlation=0.5, **still)
+
+
+@pytest.mark.parametrize(
+    ("simulate", "design"),
+    [
+        (simulate_growth, GrowthDesign()),
+        (simulate_random_slopes, RandomSlopeDesign()),
+        (simulate_orders, 3),
+    ],
+)
+def test_generator_must_be_given(simulate, design):
+    with pytest.raises(CourseError, match="rng: must be a numpy.random.Generator"):
+        simulate(design, 42)
+
+
+@pytest.mark.parametrize("simulate", [simulate_growth, simulate_random_slopes])
+@pytest.mark.parametrize("design", [None, {"n_groups": 3}, GrowthDesign])
+def test_design_must_be_the_right_one(simulate, design):
+    with pytest.raises(CourseError, match="design: must be a (Growth|RandomSlope)Design"):
+        simulate(design, np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("n_users", [0, -1, 2.0, "3", None])
+def test_bad_number_of_users(n_users):
+    with pytest.raises(CourseError, match="n_users: must be a whole number"):
+        simulate_orders(n_users, np.random.default_rng(1))
