@@ -1,0 +1,29 @@
+"""Helper library of a course on multilevel (mixed-effects) models in Python.
+
+The map, in the order in which data flow:
+
+=================== =================================================================
+module              concept
+=================== =================================================================
+validate            checks on arguments; the one error type `CourseError`
+datasets            `load` and `describe` the bundled data
+simulate            multilevel data with known truth
+reshape             long/wide, nested, within/between
+formula             lme4's formula as text -> parts
+model_frame         formula + data -> design matrices, also for new data
+profiled_deviance   the numerical core: deviance and exact gradient
+estimate            standardise, search θ, transform back
+inference           Satterthwaite df, profile and bootstrap intervals
+summary             text and HTML display of a fit
+lmer                `lmer` and its result
+to_statsmodels      the same fit as a statsmodels result
+panel               fixed effects, random effects, Mundlak; Hausman test
+exercises           `check` an answer
+=================== =================================================================
+"""
+
+from course_lib.datasets import describe, load
+from course_lib.lmer import LmerResult, lmer
+from course_lib.validate import CourseError
+
+__all__ = ["CourseError", "LmerResult", "describe", "lmer", "load"]

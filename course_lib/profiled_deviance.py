@@ -1,0 +1,445 @@
+r"""The numerical core: the profiled deviance of a linear mixed model and its exact gradient.
+
+Arrays in, numbers out. The model for n rows is
+
+.. math:: y = X\beta + Z b + \varepsilon, \quad b \sim N(0, \sigma^2 \Lambda\Lambda'),
+          \quad \varepsilon \sim N(0, \sigma^2 I).
+
+For a given relative covariance factor Λ(θ), the best β and σ have closed forms, so only θ has
+to be searched (Bates, Mächler, Bolker & Walker 2015, doi:10.18637/jss.v067.i01). One grouping
+factor, the *block factor*, is eliminated group by group; the columns of all other grouping
+factors ("dense" ones) are carried along with X and y in one matrix W = [Z₂, X, y]. Everything
+that is needed from the data are cross-products, so that no step of the search depends on n:
+
+====================== ===============================================================
+``block_gram``         Z_j'Z_j for each group j of the block factor, shape (J, q, q)
+``block_cross``        Z_j'W for each group j, shape (J, q, m)
+``gram``               W'W, shape (m, m), m = (dense random columns) + p + 1
+====================== ===============================================================
+
+With A_j = Λ₁'Z_j'Z_jΛ₁ + I, U_j = A_j⁻¹Λ₁'Z_j'W and K = W'W - Σ (Λ₁'Z_j'W)'U_j, put
+S = Δ'KΔ + diag(I, 0), where Δ = diag(Λ₂, I) scales the dense random columns. With S = LL',
+r the last diagonal entry of L, and L_X the part of L that belongs to X,
+
+* ML:   d = Σ log|A_j| + log|S₂₂| + n (1 + log(2πr²/n))
+* REML: d = Σ log|A_j| + log|S₂₂| + 2 log|L_X| + (n-p) (1 + log(2πr²/(n-p)))
+
+With one grouping factor Z₂ is empty, Δ = I and log|S₂₂| = 0: one implementation serves both.
+NumPy only; nothing here knows about formulas or data frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+__all__ = [
+    "CrossProducts",
+    "FactorArrays",
+    "Solution",
+    "cross_products",
+    "deviance_and_gradient",
+    "lambda_matrices",
+    "recombine",
+    "solve",
+]
+
+
+@dataclass(frozen=True)
+class FactorArrays:
+    """One grouping factor as arrays.
+
+    Attributes
+    ----------
+    codes : ndarray of int, shape (n,)
+        Group of each row, 0 … n_levels-1.
+    n_levels : int
+        Number of groups.
+    columns : ndarray, shape (n, q)
+        The columns that get a random coefficient in every group.
+    mask : ndarray of bool, shape (q, q)
+        Lower triangle; True where Λ has a free entry.
+    """
+
+    codes: np.ndarray
+    n_levels: int
+    columns: np.ndarray
+    mask: np.ndarray
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of Z: groups times random coefficients a group."""
+        return self.n_levels * self.columns.shape[1]
+
+
+@dataclass(frozen=True)
+class CrossProducts:
+    """All that the deviance needs from the data; see the module docstring for shapes.
+
+    The first entry of `masks` and `n_levels` belongs to the block factor, the others to the
+    dense factors in the order of their columns in W. Within W a dense factor's columns run
+    group by group.
+    """
+
+    block_gram: np.ndarray
+    block_cross: np.ndarray
+    gram: np.ndarray
+    n: int
+    p: int
+    masks: tuple[np.ndarray, ...]
+    n_levels: tuple[int, ...]
+
+    @property
+    def n_dense(self) -> int:
+        """Number of dense random columns."""
+        return self.gram.shape[0] - self.p - 1
+
+    @property
+    def n_theta(self) -> int:
+        """Number of free entries of Λ over all factors."""
+        return sum(int(mask.sum()) for mask in self.masks)
+
+    def with_response(self, block_y: np.ndarray, dense_y: np.ndarray) -> CrossProducts:
+        """Swap the response: `block_y` is Z_j'y, (J, q); `dense_y` is W'y, (m,)."""
+        block_cross, gram = self.block_cross.copy(), self.gram.copy()
+        block_cross[:, :, -1] = block_y
+        gram[-1, :] = gram[:, -1] = dense_y
+        return replace(self, block_cross=block_cross, gram=gram)
+
+
+def cross_products(
+    X: np.ndarray, y: np.ndarray, factors: tuple[FactorArrays, ...]
+) -> CrossProducts:
+    """Accumulate the cross-products, once, over all rows.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Fixed-effects columns.
+    y : ndarray, shape (n,)
+        Response.
+    factors : tuple of FactorArrays
+        The block factor first.
+
+    Returns
+    -------
+    CrossProducts
+    """
+    block, *dense = factors
+    fixed = np.column_stack([X, y])
+    n_fixed = fixed.shape[1]
+    n_dense = sum(factor.n_columns for factor in dense)
+    gram = np.empty((n_dense + n_fixed, n_dense + n_fixed))
+    gram[n_dense:, n_dense:] = fixed.T @ fixed
+    block_cross = np.empty((block.n_levels, block.columns.shape[1], n_dense + n_fixed))
+    block_cross[:, :, n_dense:] = _grouped(block, fixed)
+
+    start = 0
+    for i, factor in enumerate(dense):
+        here = slice(start, start + factor.n_columns)
+        block_cross[:, :, here] = _crossed(block, factor)
+        gram[here, n_dense:] = _grouped(factor, fixed).reshape(factor.n_columns, n_fixed)
+        gram[n_dense:, here] = gram[here, n_dense:].T
+        other_start = start
+        for other in dense[i:]:
+            there = slice(other_start, other_start + other.n_columns)
+            gram[here, there] = _crossed(factor, other).reshape(factor.n_columns, -1)
+            gram[there, here] = gram[here, there].T
+            other_start = there.stop
+        start = here.stop
+    return CrossProducts(
+        block_gram=_grouped(block, block.columns),
+        block_cross=block_cross,
+        gram=gram,
+        n=len(y),
+        p=X.shape[1],
+        masks=tuple(factor.mask for factor in factors),
+        n_levels=tuple(factor.n_levels for factor in factors),
+    )
+
+
+def _grouped(factor: FactorArrays, matrix: np.ndarray) -> np.ndarray:
+    """Z_j'(rows of `matrix` in group j) for every group j, shape (J, q, columns)."""
+    q, k = factor.columns.shape[1], matrix.shape[1]
+    sums = np.empty((factor.n_levels, q, k))
+    for a in range(q):
+        for b in range(k):
+            weights = factor.columns[:, a] * matrix[:, b]
+            sums[:, a, b] = np.bincount(factor.codes, weights, factor.n_levels)
+    return sums
+
+
+def _crossed(one: FactorArrays, other: FactorArrays) -> np.ndarray:
+    """Z_j' times the expanded columns of another factor, shape (J, q, other.n_columns)."""
+    q, k = one.columns.shape[1], other.columns.shape[1]
+    cell = one.codes.astype(np.int64) * other.n_levels + other.codes
+    n_cells = one.n_levels * other.n_levels
+    sums = np.empty((one.n_levels, q, other.n_levels, k))
+    for a in range(q):
+        for b in range(k):
+            weights = one.columns[:, a] * other.columns[:, b]
+            cells = np.bincount(cell, weights, n_cells)
+            sums[:, a, :, b] = cells.reshape(one.n_levels, other.n_levels)
+    return sums.reshape(one.n_levels, q, other.n_columns)
+
+
+def recombine(products: CrossProducts, fixed_columns: np.ndarray) -> CrossProducts:
+    """Cross-products after replacing [X, y] by [X, y] @ `fixed_columns`.
+
+    Fixing β_k at a value v means dropping column k and taking y - v x_k as the response; both
+    are such a recombination, so profiling a fixed effect needs no pass over the rows.
+
+    Parameters
+    ----------
+    products : CrossProducts
+        Of the full model.
+    fixed_columns : ndarray, shape (p + 1, p_new + 1)
+        Each column says how a new column is made of the old columns [X, y].
+
+    Returns
+    -------
+    CrossProducts
+    """
+    n_dense, q = products.n_dense, products.block_cross.shape[1]
+    width = n_dense + fixed_columns.shape[1]
+    mix = np.zeros((products.gram.shape[0], width))
+    mix[:n_dense, :n_dense] = np.eye(n_dense)
+    mix[n_dense:, n_dense:] = fixed_columns
+    cross = products.block_cross.reshape(-1, mix.shape[0]) @ mix
+    return replace(
+        products,
+        block_cross=cross.reshape(-1, q, width),
+        gram=mix.T @ products.gram @ mix,
+        p=fixed_columns.shape[1] - 1,
+    )
+
+
+def lambda_matrices(theta: np.ndarray, masks: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """Fill the free entries of each Λ with θ, column by column as lme4 does."""
+    matrices, start = [], 0
+    for mask in masks:
+        stop = start + int(mask.sum())
+        transposed = np.zeros(mask.shape)
+        transposed[mask.T] = theta[start:stop]
+        matrices.append(transposed.T)
+        start = stop
+    return matrices
+
+
+def _pack(gradients: list[np.ndarray], masks: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Inverse of `lambda_matrices`: the free entries as one vector."""
+    pairs = zip(gradients, masks, strict=True)
+    return np.concatenate([gradient.T[mask.T] for gradient, mask in pairs])
+
+
+def _scale_dense(matrix: np.ndarray, lambdas: list[np.ndarray], levels: tuple[int, ...]):
+    """Multiply the dense random columns of `matrix`, (k, m), from the right by Δ."""
+    if not lambdas:
+        return matrix
+    scaled, start = matrix.copy(), 0
+    for lam, n_levels in zip(lambdas, levels, strict=True):
+        stop = start + n_levels * len(lam)
+        blocks = matrix[:, start:stop].reshape(len(matrix), n_levels, len(lam))
+        scaled[:, start:stop] = (blocks @ lam).reshape(len(matrix), -1)
+        start = stop
+    return scaled
+
+
+@dataclass(frozen=True)
+class _Factorisation:
+    """What one evaluation at θ computes, shared by the deviance and the solution."""
+
+    lambdas: list[np.ndarray]
+    inverse: np.ndarray  # A_j⁻¹, (J, q, q)
+    U: np.ndarray  # A_j⁻¹ Λ₁'Z_j'W, (J, q, m)
+    K: np.ndarray  # (m, m)
+    L: np.ndarray  # Cholesky factor of S, (m, m)
+    logdet: float  # Σ log|A_j| + log|S₂₂|
+    contrast: np.ndarray  # [-u₂, -β, 1]: W @ Δ @ contrast = y - Z₂b₂ - Xβ
+
+
+def _factorise(theta: np.ndarray, products: CrossProducts) -> _Factorisation:
+    lambdas = lambda_matrices(theta, products.masks)
+    block_lambda, q, m = lambdas[0], len(lambdas[0]), products.gram.shape[0]
+    A = block_lambda.T @ products.block_gram @ block_lambda + np.eye(q)
+    B = block_lambda.T @ products.block_cross
+    inverse = np.linalg.inv(A)
+    U = inverse @ B
+    K = products.gram - B.reshape(-1, m).T @ U.reshape(-1, m)
+    S, n_dense = K, products.n_dense
+    if n_dense:
+        half = _scale_dense(K, lambdas[1:], products.n_levels[1:])
+        S = _scale_dense(half.T, lambdas[1:], products.n_levels[1:])
+        S.flat[: n_dense * (m + 1) : m + 1] += 1.0
+    L = np.linalg.cholesky(S)
+    logdet = np.linalg.slogdet(A)[1].sum()
+    logdet += 2 * np.log(L.diagonal()[:n_dense]).sum()
+    contrast = np.ones(m)
+    contrast[:-1] = -np.linalg.solve(L[:-1, :-1].T, L[-1, :-1])
+    return _Factorisation(lambdas, inverse, U, K, L, logdet, contrast)
+
+
+def deviance_and_gradient(
+    theta: np.ndarray, products: CrossProducts, reml: bool, sigma: float | None = None
+) -> tuple[float, np.ndarray]:
+    r"""Evaluate the deviance (or REML criterion) and its gradient with respect to θ.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (n_theta,)
+        Free entries of Λ.
+    products : CrossProducts
+        The data.
+    reml : bool
+        REML criterion instead of the ML deviance.
+    sigma : float, optional
+        Residual standard deviation. By default it is profiled out; given, the value is
+        logdet + ν log(2πσ²) + r²/σ², with ν = n (ML) or n - p (REML).
+
+    Returns
+    -------
+    deviance : float
+        -2 log-likelihood (ML) or the REML criterion.
+    gradient : ndarray, shape (n_theta,)
+
+    Notes
+    -----
+    With G = ∂d/∂S, E_j = Z_j'W - Z_j'Z_jΛ₁U_j, the derivative is, for the block factor,
+
+    .. math:: \sum_j 2 Z_j'Z_jΛ₁A_j^{-1} - 2 E_j (ΔGΔ') U_j'
+
+    and for a dense factor the sum over its groups of the diagonal blocks of 2KΔG. G is the
+    inverse of S₂₂ (ML) or of the [Z₂, X] part of S (REML), padded with zeros, plus the
+    rank-one term w cc'/r² with c = [-u₂, -β, 1] and w = ν, or r²/σ² when σ is given.
+    """
+    f = _factorise(theta, products)
+    nu = products.n - products.p if reml else products.n
+    n_dense, m = products.n_dense, products.gram.shape[0]
+    r2 = f.L[-1, -1] ** 2
+    deviance = f.logdet
+    if reml:
+        deviance += 2 * np.log(f.L.diagonal()[n_dense:-1]).sum()
+    if sigma is None:
+        deviance += nu * (1 + np.log(2 * np.pi * r2 / nu))
+        weight = nu / r2
+    else:
+        deviance += nu * np.log(2 * np.pi * sigma**2) + r2 / sigma**2
+        weight = 1 / sigma**2
+
+    n_padded = m - 1 if reml else n_dense
+    G = weight * np.outer(f.contrast, f.contrast)
+    if n_padded:
+        root = np.linalg.inv(f.L[:n_padded, :n_padded])
+        G[:n_padded, :n_padded] += root.T @ root
+
+    levels = products.n_levels[1:]
+    DG = _scale_dense(G, [lam.T for lam in f.lambdas[1:]], levels).T
+    DGD = _scale_dense(DG, [lam.T for lam in f.lambdas[1:]], levels)
+    scatter = products.block_gram @ f.lambdas[0]
+    E = products.block_cross - scatter @ f.U
+    EG = (E.reshape(-1, m) @ DGD).reshape(E.shape)
+    gradients = [2 * (scatter @ f.inverse - EG @ f.U.transpose(0, 2, 1)).sum(axis=0)]
+    start = 0
+    for lam, n_levels in zip(f.lambdas[1:], levels, strict=True):
+        q = len(lam)
+        rows = slice(start, start + n_levels * q)
+        blocks = 2 * _diagonal_blocks(f.K[rows] @ DG[:, rows], n_levels, q)
+        gradients.append(blocks.sum(axis=0))
+        start = rows.stop
+    return float(deviance), _pack(gradients, products.masks)
+
+
+def _diagonal_blocks(matrix: np.ndarray, n_levels: int, q: int) -> np.ndarray:
+    """Return the q × q blocks on the diagonal, shape (n_levels, q, q)."""
+    blocks = matrix.reshape(n_levels, q, n_levels, q)
+    return np.einsum("iaib->iab", blocks)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Estimates at a given θ.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (p,)
+        Fixed effects.
+    sigma : float
+        Residual standard deviation.
+    unscaled_cov_beta : ndarray, shape (p, p)
+        Covariance of β divided by σ².
+    modes : list of ndarray, each (n_levels, q)
+        Conditional modes b of the random effects, factor by factor.
+    unscaled_cov_modes : list of ndarray, each (n_levels, q, q)
+        Conditional covariance of b given y at β̂ and θ, divided by σ²: Λ(Λ'Z'ZΛ + I)⁻¹Λ'.
+    """
+
+    beta: np.ndarray
+    sigma: float
+    unscaled_cov_beta: np.ndarray
+    modes: list[np.ndarray]
+    unscaled_cov_modes: list[np.ndarray]
+
+
+def solve(
+    theta: np.ndarray, products: CrossProducts, reml: bool, covariances: bool = True
+) -> Solution:
+    """Back-substitute: fixed effects, random effects and their covariances at θ.
+
+    θ may have zeros (a singular fit): no inverse of Λ is taken.
+
+    Parameters
+    ----------
+    theta, products, reml
+        As in `deviance_and_gradient`.
+    covariances : bool
+        Whether to compute the conditional covariances of the random effects.
+
+    Returns
+    -------
+    Solution
+    """
+    f = _factorise(theta, products)
+    n_dense, p = products.n_dense, products.p
+    nu = products.n - p if reml else products.n
+    root = np.linalg.inv(f.L[n_dense:-1, n_dense:-1])
+    scaled_contrast = _scale_dense(
+        f.contrast[None, :], [lam.T for lam in f.lambdas[1:]], products.n_levels[1:]
+    )[0]
+    block_u = f.U @ scaled_contrast
+    modes, covs = [block_u @ f.lambdas[0].T], []
+    start = 0
+    for lam, n_levels in zip(f.lambdas[1:], products.n_levels[1:], strict=True):
+        u = -f.contrast[start : start + n_levels * len(lam)].reshape(n_levels, len(lam))
+        modes.append(u @ lam.T)
+        start += n_levels * len(lam)
+    if covariances:
+        covs = _mode_covariances(f, products)
+    return Solution(
+        beta=-f.contrast[n_dense : n_dense + p],
+        sigma=float(f.L[-1, -1] / np.sqrt(nu)),
+        unscaled_cov_beta=root.T @ root,
+        modes=modes,
+        unscaled_cov_modes=covs,
+    )
+
+
+def _mode_covariances(f: _Factorisation, products: CrossProducts) -> list[np.ndarray]:
+    """Diagonal blocks of Λ(Λ'Z'ZΛ + I)⁻¹Λ' for every factor (block inverse formula)."""
+    n_dense, levels = products.n_dense, products.n_levels[1:]
+    inner = f.inverse
+    covs = []
+    if n_dense:
+        root = np.linalg.inv(f.L[:n_dense, :n_dense])
+        q = f.U.shape[1]
+        U2 = _scale_dense(f.U[:, :, :n_dense].reshape(-1, n_dense), f.lambdas[1:], levels)
+        half = (U2 @ root.T).reshape(-1, q, n_dense)
+        inner = inner + half @ half.transpose(0, 2, 1)
+        dense_inverse = root.T @ root
+        start = 0
+        for lam, n_levels in zip(f.lambdas[1:], levels, strict=True):
+            rows = slice(start, start + n_levels * len(lam))
+            blocks = _diagonal_blocks(dense_inverse[rows, rows], n_levels, len(lam))
+            covs.append(lam @ blocks @ lam.T)
+            start = rows.stop
+    return [f.lambdas[0] @ inner @ f.lambdas[0].T, *covs]
