@@ -11,9 +11,13 @@ simulate            multilevel data with known truth
 reshape             long/wide, nested, within/between
 formula             lme4's formula as text -> parts
 model_frame         formula + data -> design matrices, also for new data
-profiled_deviance   the numerical core: deviance and exact gradient
-estimate            standardise, search θ, transform back
-inference           Satterthwaite df, profile and bootstrap intervals
+cross_products      Z'Z, Z'[X y] and [X y]'[X y]: all that the engine needs of the data
+profiled_deviance   the numerical core: deviance and exact gradient, NumPy only
+standardise         into units in which every column has mean square one, and back
+estimate            search θ, solve, transform back
+inference           Satterthwaite df, profile intervals, bootstrap, on arrays
+intervals           the same as labelled tables
+prediction          predict and simulate from a fit
 summary             text and HTML display of a fit
 lmer                `lmer` and its result
 to_statsmodels      the same fit as a statsmodels result

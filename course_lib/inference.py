@@ -12,23 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.optimize import brentq, minimize
-from tqdm.auto import trange
 
-from course_lib.estimate import (
-    Estimate,
-    Standardised,
-    estimate_standardised,
-    minimise_deviance,
-    with_response,
-)
-from course_lib.profiled_deviance import (
-    CrossProducts,
-    deviance_and_gradient,
-    lambda_matrices,
-    recombine,
-    solve,
-)
+from course_lib.cross_products import CrossProducts, recombine
+from course_lib.estimate import Estimate, estimate_standardised, minimise_deviance
+from course_lib.profiled_deviance import deviance_and_gradient, lambda_matrices, solve
+from course_lib.standardise import Standardised, with_response
 
 __all__ = [
     "bootstrap_refits",
@@ -127,7 +115,7 @@ def satterthwaite_df(
 def sd_cor(
     theta: np.ndarray, sigma: float, standardised: Standardised
 ) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """Standard deviations and correlations of the random effects, in original units.
+    """Return standard deviations and correlations of the random effects in original units.
 
     Parameters
     ----------
@@ -218,10 +206,14 @@ def profile_variance(
     Returns
     -------
     lower, upper : float
-        In original units; a standard deviation that may be zero has lower end 0, a correlation
-        without limit in the data -1 or 1.
+        In original units. A standard deviation that may be zero has lower end 0; where it may
+        be zero, its correlations may be anything: -1, 1.
     """
     products = standardised.products
+    if place is not None and place[1] != place[2]:
+        spreads = [(place[0], k, k) for k in place[1:]]
+        if any(profile_variance(s, standardised, theta, rise)[0] == 0 for s in spreads):
+            return -1.0, 1.0
     best = _psi(theta, products, reml=False)
     lowest = _deviance(best, products, reml=False)[0]
     curvature = np.linalg.pinv(
@@ -258,6 +250,8 @@ def profile_variance(
 
 def _constrained_minimum(parameter, room, factor, starts) -> float:
     """Smallest factor × parameter where there is room left, over all starts (SLSQP)."""
+    from scipy.optimize import minimize  # slow to import, and not needed for a fit
+
     # Steps are kept within a factor e⁶ of the start in σ, far beyond any interval.
     values = [np.nan]
     for start in starts:
@@ -327,6 +321,8 @@ def profile_fixed(
     lower, upper : float
         In original units.
     """
+    from scipy.optimize import brentq  # slow to import, and not needed for a fit
+
     products, p = standardised.products, standardised.products.p
     # With β_k = v the response is y - v x_k, up to multiples of the other columns:
     # in standard units y_s - X_s R_k (v - offset_k) / y_scale.
@@ -381,6 +377,8 @@ def bootstrap_refits(
     Standardised, Estimate
         Of each refit.
     """
+    from tqdm.auto import trange
+
     for _ in trange(n_sim, desc="bootstrap", disable=not progress):
         drawn = with_response(standardised, responses())
         yield drawn, estimate_standardised(drawn, reml, start)

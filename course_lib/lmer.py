@@ -15,28 +15,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from course_lib import inference
-from course_lib.estimate import (
-    CollinearError,
-    Estimate,
-    Standardised,
-    estimate_standardised,
-    standardise,
-    with_response,
-)
-from course_lib.model_frame import GroupFactor, ModelFrame, model_frame
-from course_lib.profiled_deviance import FactorArrays
+from course_lib import inference, intervals, prediction
+from course_lib.cross_products import FactorArrays
+from course_lib.estimate import Estimate, estimate_standardised
+from course_lib.model_frame import ModelFrame, model_frame
+from course_lib.standardise import CollinearError, Standardised, standardise, with_response
 from course_lib.summary import html_summary, text_summary
-from course_lib.validate import (
-    check_choice,
-    check_count,
-    check_dataframe,
-    check_finite,
-    check_probability,
-    check_rng,
-    course_error,
-    listing,
-)
+from course_lib.validate import check_finite, course_error, listing
 
 __all__ = ["LmerResult", "lmer"]
 
@@ -161,8 +146,6 @@ class LmerResult:
     estimate: Estimate = field(repr=False)
     reml: bool
 
-    # ---- what was fitted -------------------------------------------------------------
-
     @property
     def formula(self) -> str:
         """The formula, as given."""
@@ -182,8 +165,6 @@ class LmerResult:
     def ngroups(self) -> dict[str, int]:
         """Number of groups of each factor."""
         return {factor.name: len(factor.keys) for factor in self.frame.factors}
-
-    # ---- how well ----------------------------------------------------------------------
 
     @property
     def deviance(self) -> float:
@@ -235,8 +216,6 @@ class LmerResult:
         """Evaluations of deviance and gradient."""
         return self.estimate.optimum.n_evaluations
 
-    # ---- fixed effects -----------------------------------------------------------------
-
     @cached_property
     def fe_params(self) -> pd.Series:
         """Fixed effects."""
@@ -255,7 +234,7 @@ class LmerResult:
         return pd.Series(errors, list(self.frame.fixed_names), name="bse_fe")
 
     def fixed_table(self, ddf: str = "satterthwaite", alpha: float = 0.05) -> pd.DataFrame:
-        """Fixed effects with tests and intervals.
+        """Return the fixed effects with tests and intervals.
 
         Parameters
         ----------
@@ -269,29 +248,7 @@ class LmerResult:
         DataFrame
             One row a coefficient: estimate, std_error, df, t, p, lower, upper.
         """
-        from scipy import stats  # slow to import, and not needed for a fit
-
-        check_choice("ddf", ddf, ("satterthwaite", "normal"))
-        check_probability("alpha", alpha)
-        p = len(self.frame.fixed_names)
-        df = np.full(p, np.inf)
-        if ddf == "satterthwaite":
-            theta = self.estimate.optimum.theta
-            df = inference.satterthwaite_df(np.eye(p), self.standardised, theta, self.reml)
-        t = self.fe_params / self.bse_fe
-        half = stats.t.ppf(1 - alpha / 2, df) * self.bse_fe
-        columns = {
-            "estimate": self.fe_params,
-            "std_error": self.bse_fe,
-            "df": df,
-            "t": t,
-            "p": 2 * stats.t.sf(np.abs(t), df),
-            "lower": self.fe_params - half,
-            "upper": self.fe_params + half,
-        }
-        return pd.DataFrame(columns)
-
-    # ---- random effects ----------------------------------------------------------------
+        return intervals.fixed_table(self, ddf, alpha)
 
     def _by_factor(self, arrays: list[np.ndarray]) -> dict[str, pd.DataFrame]:
         pairs = zip(self.frame.factors, arrays, strict=True)
@@ -343,8 +300,6 @@ class LmerResult:
         rows.append(("Residual", "", "", self.scale, self.estimate.sigma))
         return pd.DataFrame(rows, columns=["group", "term1", "term2", "vcov", "sdcor"])
 
-    # ---- rows --------------------------------------------------------------------------
-
     @cached_property
     def fittedvalues(self) -> pd.Series:
         """Fixed part plus random effects, for the rows used."""
@@ -382,37 +337,7 @@ class LmerResult:
         Series
             With the index of `newdata`.
         """
-        check_choice("new_levels", new_levels, ("error", "population"))
-        if newdata is None:
-            newdata_rows, X = self.frame.index, self.frame.X
-            parts = [(f, f.columns, f.codes) for f in self.frame.factors] if random else []
-        else:
-            newdata_rows = check_dataframe("newdata", newdata).index
-            X = self.frame.fixed_matrix(newdata)
-            parts = [
-                (f, self.frame.factor_matrix(f, newdata), self._codes(f, newdata, new_levels))
-                for f in (self.frame.factors if random else ())
-            ]
-        predicted = X @ self.estimate.beta
-        for (_, columns, codes), modes in zip(parts, self.estimate.modes, strict=False):
-            effects = np.where(codes[:, None] >= 0, modes[codes], 0.0)
-            predicted = predicted + np.einsum("nq,nq->n", columns, effects)
-        return pd.Series(predicted, newdata_rows, name="predicted")
-
-    def _codes(self, factor: GroupFactor, data: pd.DataFrame, new_levels: str) -> np.ndarray:
-        codes = self.frame.factor_codes(factor, data)
-        if (codes < 0).any() and new_levels == "error":
-            unseen = data.loc[codes < 0, list(factor.group)].drop_duplicates().to_numpy()
-            names = [":".join(str(part) for part in key) for key in unseen]
-            raise course_error(
-                "newdata",
-                f"must use only groups of '{factor.name}' that the fit has seen",
-                listing(names, 4),
-                "Pass new_levels='population' to predict a new group by the fixed effects.",
-            )
-        return codes
-
-    # ---- simulation and refits ---------------------------------------------------------
+        return prediction.predict(self, newdata, random, new_levels)
 
     def simulate(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw responses from the fitted model, with new random effects and residuals.
@@ -428,22 +353,7 @@ class LmerResult:
         -------
         ndarray, shape (n, nobs)
         """
-        check_count("n", n)
-        check_rng("rng", rng)
-        mean, roots = self._simulation_parts
-        return np.array([self._draw(mean, roots, rng) for _ in range(n)])
-
-    @cached_property
-    def _simulation_parts(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        factors = self.standardised.relative_factors(self.estimate.optimum.theta)
-        return self.frame.X @ self.estimate.beta, [self.estimate.sigma * f for f in factors]
-
-    def _draw(self, mean, roots, rng) -> np.ndarray:
-        y = mean + self.estimate.sigma * rng.standard_normal(self.nobs)
-        for factor, root in zip(self.frame.factors, roots, strict=True):
-            effects = rng.standard_normal((len(factor.keys), len(root))) @ root.T
-            y += np.einsum("nq,nq->n", factor.columns, effects[factor.codes])
-        return y
+        return prediction.simulate(self, n, rng)
 
     def refit(self, y: object) -> LmerResult:
         """Fit the same model to another response.
@@ -467,8 +377,6 @@ class LmerResult:
             )
         frame = ModelFrame(**{**self.frame.__dict__, "y": y})
         return _fit(frame, with_response(self.standardised, y), self.reml)
-
-    # ---- intervals ---------------------------------------------------------------------
 
     def conf_int(
         self,
@@ -501,63 +409,7 @@ class LmerResult:
         DataFrame
             Columns estimate, lower, upper; one row a parameter.
         """
-        check_choice("method", method, ("wald", "profile", "bootstrap"))
-        check_probability("alpha", alpha)
-        if method == "bootstrap":
-            check_count("n_sim", n_sim, 2)
-            check_rng("rng", rng)
-            draws = self._bootstrap(n_sim, rng, progress)
-            ends = np.nanquantile(draws, [alpha / 2, 1 - alpha / 2], axis=0).T
-        else:
-            ends = self._profile(alpha) if method == "profile" else self._wald(alpha)
-        table = pd.DataFrame(ends, self._parameter_names(), ["lower", "upper"])
-        table.insert(0, "estimate", self._parameters(self.standardised, self.estimate))
-        return table
-
-    def _parameters(self, standardised: Standardised, estimate: Estimate) -> np.ndarray:
-        values, _ = inference.sd_cor(estimate.optimum.theta, estimate.sigma, standardised)
-        return np.concatenate([values, [estimate.sigma], estimate.beta])
-
-    def _parameter_names(self) -> list[str]:
-        rows = self.varcorr().iloc[:-1].itertuples()
-        spread = [
-            f"cor({row.term1}, {row.term2} | {row.group})"
-            if row.term2
-            else f"sd({row.term1} | {row.group})"
-            for row in rows
-        ]
-        return [*spread, "sigma", *self.frame.fixed_names]
-
-    def _wald(self, alpha: float) -> np.ndarray:
-        table = self.fixed_table("normal", alpha)
-        n_spread = len(self._parameter_names()) - len(table)
-        return np.vstack([np.full((n_spread, 2), np.nan), table[["lower", "upper"]]])
-
-    def _profile(self, alpha: float) -> np.ndarray:
-        from scipy.stats import chi2
-
-        rise = chi2.ppf(1 - alpha, 1)
-        data = self.standardised
-        ml = estimate_standardised(data, False) if self.reml else self.estimate
-        theta = ml.optimum.theta
-        _, places = inference.sd_cor(theta, ml.sigma, data)
-        ends = [inference.profile_variance(p, data, theta, rise) for p in [*places, None]]
-        ends += [inference.profile_fixed(k, data, ml, rise) for k in range(len(ml.beta))]
-        return np.array(ends)
-
-    def _bootstrap(self, n_sim: int, rng: np.random.Generator, progress: bool) -> np.ndarray:
-        mean, roots = self._simulation_parts
-        refits = inference.bootstrap_refits(
-            self.standardised,
-            lambda: self._draw(mean, roots, rng),
-            n_sim,
-            self.reml,
-            np.where(self.estimate.optimum.theta == 0, 0.1, self.estimate.optimum.theta),
-            progress,
-        )
-        return np.array([self._parameters(*refit) for refit in refits])
-
-    # ---- other shapes ------------------------------------------------------------------
+        return intervals.conf_int(self, method, alpha, n_sim, rng, progress)
 
     def to_statsmodels(self):
         """Return the same fit as a statsmodels ``MixedLMResults``; see `to_statsmodels`."""
