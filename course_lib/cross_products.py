@@ -5,9 +5,12 @@ One grouping factor, the *block factor*, is kept group by group; the columns of 
 
 =============== ======================================================================
 ``block_gram``  Z_j'Z_j for each group j of the block factor, shape (J, q, q)
-``block_cross`` Z_j'W for each group j, shape (J, q, m)
+``block_cross`` Z_j'W for each group j, one below the other, shape (J q, m)
 ``gram``        W'W, shape (m, m), m = (dense random columns) + p + 1
 =============== ======================================================================
+
+Where two factors are crossed and large, most groups of one never meet most groups of the
+other: then ``block_cross`` is a SciPy sparse array, and is used in the same way.
 """
 
 from __future__ import annotations
@@ -64,6 +67,11 @@ class CrossProducts:
     n_levels: tuple[int, ...]
 
     @property
+    def q(self) -> int:
+        """Number of random coefficients of the block factor."""
+        return self.block_gram.shape[1]
+
+    @property
     def n_dense(self) -> int:
         """Number of dense random columns."""
         return self.gram.shape[0] - self.p - 1
@@ -74,10 +82,16 @@ class CrossProducts:
         return sum(int(mask.sum()) for mask in self.masks)
 
     def with_response(self, block_y: np.ndarray, dense_y: np.ndarray) -> CrossProducts:
-        """Swap the response: `block_y` is Z_j'y, (J, q); `dense_y` is W'y, (m,)."""
-        block_cross, gram = self.block_cross.copy(), self.gram.copy()
-        block_cross[:, :, -1] = block_y
+        """Swap the response: `block_y` is Z_j'y, (J q,); `dense_y` is W'y, (m,)."""
+        gram = self.gram.copy()
         gram[-1, :] = gram[:, -1] = dense_y
+        if isinstance(self.block_cross, np.ndarray):
+            block_cross = self.block_cross.copy()
+            block_cross[:, -1] = block_y
+        else:
+            from scipy import sparse
+
+            block_cross = sparse.hstack([self.block_cross[:, :-1], block_y[:, None]], "csr")
         return replace(self, block_cross=block_cross, gram=gram)
 
 
@@ -105,25 +119,25 @@ def cross_products(
     n_dense = sum(factor.n_columns for factor in dense)
     gram = np.empty((n_dense + n_fixed, n_dense + n_fixed))
     gram[n_dense:, n_dense:] = fixed.T @ fixed
-    block_cross = np.empty((block.n_levels, block.columns.shape[1], n_dense + n_fixed))
-    block_cross[:, :, n_dense:] = _grouped(block, fixed)
+    block_cross = np.empty((block.n_columns, n_dense + n_fixed))
+    block_cross[:, n_dense:] = _grouped(block, fixed).reshape(block.n_columns, n_fixed)
 
     start = 0
     for i, factor in enumerate(dense):
         here = slice(start, start + factor.n_columns)
-        block_cross[:, :, here] = _crossed(block, factor)
+        block_cross[:, here] = _crossed(block, factor)
         gram[here, n_dense:] = _grouped(factor, fixed).reshape(factor.n_columns, n_fixed)
         gram[n_dense:, here] = gram[here, n_dense:].T
         other_start = start
         for other in dense[i:]:
             there = slice(other_start, other_start + other.n_columns)
-            gram[here, there] = _crossed(factor, other).reshape(factor.n_columns, -1)
+            gram[here, there] = _crossed(factor, other)
             gram[there, here] = gram[here, there].T
             other_start = there.stop
         start = here.stop
     return CrossProducts(
         block_gram=_grouped(block, block.columns),
-        block_cross=block_cross,
+        block_cross=_sparse_if_worth_it(block_cross),
         gram=gram,
         n=len(y),
         p=X.shape[1],
@@ -144,7 +158,7 @@ def _grouped(factor: FactorArrays, matrix: np.ndarray) -> np.ndarray:
 
 
 def _crossed(one: FactorArrays, other: FactorArrays) -> np.ndarray:
-    """Z_j' times the expanded columns of another factor, shape (J, q, other.n_columns)."""
+    """Z_j' times the expanded columns of another factor, shape (J q, other.n_columns)."""
     q, k = one.columns.shape[1], other.columns.shape[1]
     cell = one.codes.astype(np.int64) * other.n_levels + other.codes
     n_cells = one.n_levels * other.n_levels
@@ -154,7 +168,15 @@ def _crossed(one: FactorArrays, other: FactorArrays) -> np.ndarray:
             weights = one.columns[:, a] * other.columns[:, b]
             cells = np.bincount(cell, weights, n_cells)
             sums[:, a, :, b] = cells.reshape(one.n_levels, other.n_levels)
-    return sums.reshape(one.n_levels, q, other.n_columns)
+    return sums.reshape(one.n_columns, other.n_columns)
+
+
+def _sparse_if_worth_it(matrix: np.ndarray):
+    if matrix.shape[1] < 100 or np.count_nonzero(matrix) > 0.2 * matrix.size:
+        return matrix
+    from scipy import sparse  # slow to import, and rarely needed
+
+    return sparse.csr_array(matrix)
 
 
 def recombine(products: CrossProducts, fixed_columns: np.ndarray) -> CrossProducts:
@@ -174,15 +196,13 @@ def recombine(products: CrossProducts, fixed_columns: np.ndarray) -> CrossProduc
     -------
     CrossProducts
     """
-    n_dense, q = products.n_dense, products.block_cross.shape[1]
-    width = n_dense + fixed_columns.shape[1]
-    mix = np.zeros((products.gram.shape[0], width))
+    n_dense = products.n_dense
+    mix = np.zeros((products.gram.shape[0], n_dense + fixed_columns.shape[1]))
     mix[:n_dense, :n_dense] = np.eye(n_dense)
     mix[n_dense:, n_dense:] = fixed_columns
-    cross = products.block_cross.reshape(-1, mix.shape[0]) @ mix
     return replace(
         products,
-        block_cross=cross.reshape(-1, q, width),
+        block_cross=products.block_cross @ mix,
         gram=mix.T @ products.gram @ mix,
         p=fixed_columns.shape[1] - 1,
     )

@@ -106,7 +106,7 @@ def minimise_deviance(
             args=(products, reml, size),
             jac=True,
             method="L-BFGS-B",
-            options={"ftol": 1e-15, "gtol": 1e-7, "maxiter": 500},
+            options={"ftol": 1e-15, "gtol": 1e-6, "maxiter": 500},
         )
         n_evaluations += found.nfev
         converged = bool(np.abs(found.jac).max() < 1e-5)

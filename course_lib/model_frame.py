@@ -185,7 +185,9 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
     grouping = [name for bar in parsed.bars for name in bar.group]
     check_columns("formula", data, grouping)
     used = list(dict.fromkeys([*used, *grouping]))
-    complete = data[used].notna().all(axis=1).to_numpy()
+    complete = np.ones(len(data), dtype=bool)
+    for name in used:
+        complete &= data[name].notna().to_numpy()
     if not complete.any():
         emptiest = data[used].isna().sum().sort_values(ascending=False)
         raise course_error(
@@ -195,7 +197,7 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
             f"'{emptiest.index[0]}')",
             "Look at data.isna().sum() and leave out the column or fill it.",
         )
-    rows = data[used] if complete.all() else data.loc[complete, used]
+    rows = data if complete.all() else data.loc[complete, used]
     matrices = _matrices(parsed, rows)
     y = _response(parsed, rows)
     X = matrices[parsed.fixed]
@@ -265,18 +267,20 @@ def _as_array(matrix: pd.DataFrame) -> np.ndarray:
 def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
     """Return the response; formulaic is asked only where it is more than a plain column."""
     name = parsed.response.strip("`")
-    matrix = rows[[name]] if name in rows else None
-    if matrix is None or not all(map(pd.api.types.is_numeric_dtype, matrix.dtypes)):
+    if name in rows and pd.api.types.is_any_real_numeric_dtype(rows[name]):
+        y = rows[name].to_numpy(dtype=float, copy=True)
+    else:
         matrix = _build({"response": f"0 + {parsed.response}"}, parsed, rows)[0]
-    if matrix.shape[1] != 1:
-        raise course_error(
-            "formula",
-            "must have one numeric response left of '~'",
-            f"'{parsed.response}', which gives the columns {listing(matrix.columns, 4)}",
-            "A yes/no or categorical outcome needs another model (a generalized mixed model).",
-        )
-    y = _as_array(matrix)[:, 0]
-    _check_finite_columns(y[:, None], matrix.columns)
+        if matrix.shape[1] != 1:
+            raise course_error(
+                "formula",
+                "must have one numeric response left of '~'",
+                f"'{parsed.response}', which gives the columns {listing(matrix.columns, 4)}",
+                "A yes/no or categorical outcome needs another model "
+                "(a generalized mixed model).",
+            )
+        y = _as_array(matrix)[:, 0]
+    _check_finite_columns(y[:, None], pd.Index([parsed.response]))
     if np.ptp(y) == 0:
         raise course_error(
             "data",

@@ -11,9 +11,10 @@ factor, the *block factor*, is eliminated group by group; the columns of all oth
 factors ("dense" ones) are carried along with X and y in one matrix W = [Z₂, X, y]. Everything
 that is needed from the data are cross-products (see `cross_products`).
 
-With A_j = Λ₁'Z_j'Z_jΛ₁ + I, U_j = A_j⁻¹Λ₁'Z_j'W and K = W'W - Σ (Λ₁'Z_j'W)'U_j, put
-S = Δ'KΔ + diag(I, 0), where Δ = diag(Λ₂, I) scales the dense random columns. With S = LL',
-r the last diagonal entry of L, and L_X the part of L that belongs to X,
+With C_j = Z_j'W, A_j = Λ₁'Z_j'Z_jΛ₁ + I and M_j = Λ₁A_j⁻¹Λ₁', the block factor leaves
+K = W'W - Σ C_j'M_jC_j. Put S = Δ'KΔ + diag(I, 0), where Δ = diag(Λ₂, I) scales the dense
+random columns. With S = LL', r the last diagonal entry of L, and L_X the part of L that
+belongs to X,
 
 * ML:   d = Σ log|A_j| + log|S₂₂| + n (1 + log(2πr²/n))
 * REML: d = Σ log|A_j| + log|S₂₂| + 2 log|L_X| + (n-p) (1 + log(2πr²/(n-p)))
@@ -70,32 +71,51 @@ class _Factorisation:
 
     lambdas: list[np.ndarray]
     inverse: np.ndarray  # A_j⁻¹, (J, q, q)
-    U: np.ndarray  # A_j⁻¹ Λ₁'Z_j'W, (J, q, m)
+    M: np.ndarray  # Λ₁A_j⁻¹Λ₁', (J, q, q)
     K: np.ndarray  # (m, m)
     L: np.ndarray  # Cholesky factor of S, (m, m)
+    root: np.ndarray  # inverse of L without its last row and column: the [Z₂, X] part
     logdet: float  # Σ log|A_j| + log|S₂₂|
     contrast: np.ndarray  # [-u₂, -β, 1]: W @ Δ @ contrast = y - Z₂b₂ - Xβ
 
 
 def _factorise(theta: np.ndarray, products: CrossProducts) -> _Factorisation:
     lambdas = lambda_matrices(theta, products.masks)
-    block_lambda, q, m = lambdas[0], len(lambdas[0]), products.gram.shape[0]
-    A = block_lambda.T @ products.block_gram @ block_lambda + np.eye(q)
-    B = block_lambda.T @ products.block_cross
+    C, m, n_dense = products.block_cross, products.gram.shape[0], products.n_dense
+    A = lambdas[0].T @ products.block_gram @ lambdas[0] + np.eye(products.q)
     inverse = np.linalg.inv(A)
-    U = inverse @ B
-    K = products.gram - B.reshape(-1, m).T @ U.reshape(-1, m)
-    S, n_dense = K, products.n_dense
+    M = lambdas[0] @ inverse @ lambdas[0].T
+    K = products.gram - C.T @ _blocks_times(M, C)
+    S = K
     if n_dense:
         half = _scale_dense(K, lambdas[1:], products.n_levels[1:])
         S = _scale_dense(half.T, lambdas[1:], products.n_levels[1:])
         S.flat[: n_dense * (m + 1) : m + 1] += 1.0
     L = np.linalg.cholesky(S)
-    logdet = np.linalg.slogdet(A)[1].sum()
-    logdet += 2 * np.log(L.diagonal()[:n_dense]).sum()
-    contrast = np.ones(m)
-    contrast[:-1] = -np.linalg.solve(L[:-1, :-1].T, L[-1, :-1])
-    return _Factorisation(lambdas, inverse, U, K, L, logdet, contrast)
+    logdet = np.linalg.slogdet(A)[1].sum() + 2 * np.log(L.diagonal()[:n_dense]).sum()
+    root = np.linalg.inv(L[:-1, :-1])
+    contrast = np.append(-L[-1, :-1] @ root, 1.0)
+    return _Factorisation(lambdas, inverse, M, K, L, root, logdet, contrast)
+
+
+def _blocks_times(blocks: np.ndarray, C):
+    """Multiply the rows of each group, C_j, by that group's block, (J, q, q)."""
+    n_levels, q, _ = blocks.shape
+    if isinstance(C, np.ndarray):
+        return (blocks @ C.reshape(n_levels, q, -1)).reshape(C.shape)
+    from scipy import sparse
+
+    places = np.arange(n_levels), np.arange(n_levels + 1)
+    return (sparse.bsr_array((blocks, *places)) @ C).toarray()
+
+
+def _quadratic_forms(C, G: np.ndarray, q: int) -> np.ndarray:
+    """C_j G C_j' for every group, shape (J, q, q)."""
+    CG = (C @ G).reshape(-1, q, len(G))
+    if isinstance(C, np.ndarray):
+        return CG @ C.reshape(-1, q, len(G)).transpose(0, 2, 1)
+    columns = [[C[b::q].multiply(CG[:, a]).sum(axis=1) for b in range(q)] for a in range(q)]
+    return np.moveaxis(np.array(columns), -1, 0)
 
 
 def deviance_and_gradient(
@@ -123,9 +143,9 @@ def deviance_and_gradient(
 
     Notes
     -----
-    With G = ∂d/∂S, E_j = Z_j'W - Z_j'Z_jΛ₁U_j, the derivative is, for the block factor,
+    With G = ∂d/∂S, the derivative is, for the block factor,
 
-    .. math:: \sum_j 2 Z_j'Z_jΛ₁A_j^{-1} - 2 E_j (ΔGΔ') U_j'
+    .. math:: \sum_j 2 Z_j'Z_jΛ₁A_j^{-1} - 2 (I - Z_j'Z_jM_j)\, C_j (ΔGΔ') C_j' \,Λ₁A_j^{-1}
 
     and for a dense factor the sum over its groups of the diagonal blocks of 2KΔG. G is the
     inverse of S₂₂ (ML) or of the [Z₂, X] part of S (REML), padded with zeros, plus the
@@ -148,30 +168,26 @@ def deviance_and_gradient(
     n_padded = m - 1 if reml else n_dense
     G = weight * np.outer(f.contrast, f.contrast)
     if n_padded:
-        root = np.linalg.inv(f.L[:n_padded, :n_padded])
+        root = f.root[:n_padded, :n_padded]
         G[:n_padded, :n_padded] += root.T @ root
 
     levels = products.n_levels[1:]
     DG = _scale_dense(G, [lam.T for lam in f.lambdas[1:]], levels).T
     DGD = _scale_dense(DG, [lam.T for lam in f.lambdas[1:]], levels)
-    scatter = products.block_gram @ f.lambdas[0]
-    E = products.block_cross - scatter @ f.U
-    EG = (E.reshape(-1, m) @ DGD).reshape(E.shape)
-    gradients = [2 * (scatter @ f.inverse - EG @ f.U.transpose(0, 2, 1)).sum(axis=0)]
+    forms = _quadratic_forms(products.block_cross, DGD, products.q)
+    gram, right = products.block_gram, f.lambdas[0] @ f.inverse
+    per_group = gram @ right - (np.eye(products.q) - gram @ f.M) @ forms @ right
+    gradients = [2 * per_group.sum(axis=0)]
     start = 0
     for lam, n_levels in zip(f.lambdas[1:], levels, strict=True):
         q = len(lam)
         rows = slice(start, start + n_levels * q)
-        blocks = 2 * _diagonal_blocks(f.K[rows] @ DG[:, rows], n_levels, q)
-        gradients.append(blocks.sum(axis=0))
+        left = f.K[rows].reshape(n_levels, q, m)
+        gradients.append(
+            2 * np.einsum("lam,mlb->ab", left, DG[:, rows].reshape(m, n_levels, q))
+        )
         start = rows.stop
     return float(deviance), _pack(gradients, products.masks)
-
-
-def _diagonal_blocks(matrix: np.ndarray, n_levels: int, q: int) -> np.ndarray:
-    """Return the q × q blocks on the diagonal, shape (n_levels, q, q)."""
-    blocks = matrix.reshape(n_levels, q, n_levels, q)
-    return np.einsum("iaib->iab", blocks)
 
 
 @dataclass(frozen=True)
@@ -220,12 +236,12 @@ def solve(
     f = _factorise(theta, products)
     n_dense, p = products.n_dense, products.p
     nu = products.n - p if reml else products.n
-    root = np.linalg.inv(f.L[n_dense:-1, n_dense:-1])
+    root = f.root[n_dense:, n_dense:]
     scaled_contrast = _scale_dense(
         f.contrast[None, :], [lam.T for lam in f.lambdas[1:]], products.n_levels[1:]
     )[0]
-    block_u = f.U @ scaled_contrast
-    modes, covs = [block_u @ f.lambdas[0].T], []
+    group_sums = (products.block_cross @ scaled_contrast).reshape(-1, products.q, 1)
+    modes, covs = [(f.M @ group_sums)[:, :, 0]], []
     start = 0
     for lam, n_levels in zip(f.lambdas[1:], products.n_levels[1:], strict=True):
         u = -f.contrast[start : start + n_levels * len(lam)].reshape(n_levels, len(lam))
@@ -245,19 +261,17 @@ def solve(
 def _mode_covariances(f: _Factorisation, products: CrossProducts) -> list[np.ndarray]:
     """Diagonal blocks of Λ(Λ'Z'ZΛ + I)⁻¹Λ' for every factor (block inverse formula)."""
     n_dense, levels = products.n_dense, products.n_levels[1:]
-    inner = f.inverse
-    covs = []
+    block, covs = f.M, []
     if n_dense:
-        root = np.linalg.inv(f.L[:n_dense, :n_dense])
-        q = f.U.shape[1]
-        U2 = _scale_dense(f.U[:, :, :n_dense].reshape(-1, n_dense), f.lambdas[1:], levels)
-        half = (U2 @ root.T).reshape(-1, q, n_dense)
-        inner = inner + half @ half.transpose(0, 2, 1)
-        dense_inverse = root.T @ root
+        root = f.root[:n_dense, :n_dense]
+        scaled_root = _scale_dense(root, [lam.T for lam in f.lambdas[1:]], levels)
+        half = products.block_cross[:, :n_dense] @ scaled_root.T
+        half = f.M @ half.reshape(-1, products.q, n_dense)
+        block = block + half @ half.transpose(0, 2, 1)
         start = 0
         for lam, n_levels in zip(f.lambdas[1:], levels, strict=True):
-            rows = slice(start, start + n_levels * len(lam))
-            blocks = _diagonal_blocks(dense_inverse[rows, rows], n_levels, len(lam))
-            covs.append(lam @ blocks @ lam.T)
-            start = rows.stop
-    return [f.lambdas[0] @ inner @ f.lambdas[0].T, *covs]
+            q = len(lam)
+            columns = scaled_root[:, start : start + n_levels * q].reshape(-1, n_levels, q)
+            covs.append(np.einsum("mla,mlb->lab", columns, columns))
+            start += n_levels * q
+    return [block, *covs]

@@ -175,7 +175,7 @@ def with_response(standardised: Standardised, y: np.ndarray) -> Standardised:
     fixed = [X.T @ standard_y, [standard_y @ standard_y]]
     dense_y = np.concatenate([*(sums.ravel() for sums in per_factor[1:]), *fixed])
     return Standardised(
-        standardised.products.with_response(per_factor[0], dense_y),
+        standardised.products.with_response(per_factor[0].ravel(), dense_y),
         X,
         factors,
         standardised.x_root,
