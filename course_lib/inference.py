@@ -9,18 +9,19 @@ and data frames are the business of `lmer`. The variance parameters are ψ = (θ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from course_lib.cross_products import CrossProducts, recombine
-from course_lib.estimate import Estimate, estimate_standardised, minimise_deviance
+from course_lib.estimate import Estimate, minimise_deviance
 from course_lib.profiled_deviance import deviance_and_gradient, lambda_matrices, solve
 from course_lib.standardise import Standardised, with_response
 
 __all__ = [
-    "bootstrap_refits",
+    "bootstrap_parameters",
     "deviance_hessian",
+    "parameter_vector",
     "profile_fixed",
     "profile_variance",
     "satterthwaite_df",
@@ -225,9 +226,15 @@ def profile_variance(
             return psi[-1], np.eye(len(psi))[-1]
         return _variance_parameter(psi, place, standardised)
 
+    last = {}
+
     def room(psi):
-        value, gradient = _deviance(psi, products, reml=False)
-        return rise + lowest - value, -gradient
+        key = psi.tobytes()  # SLSQP asks for value and gradient in two calls
+        if key not in last:
+            last.clear()
+            value, gradient = _deviance(psi, products, reml=False)
+            last[key] = rise + lowest - value, -gradient
+        return last[key]
 
     value, slope = parameter(best)
     size = value if place and place[1] == place[2] and value > 1e-3 else 1.0
@@ -347,14 +354,22 @@ def profile_fixed(
     return float(ends[0]), float(ends[1])
 
 
-def bootstrap_refits(
+def parameter_vector(theta: np.ndarray, standardised: Standardised, reml: bool) -> np.ndarray:
+    """Return standard deviations and correlations, σ, and β at θ, in original units."""
+    found = solve(theta, standardised.products, reml, covariances=False)
+    sigma = standardised.y_scale * found.sigma
+    spread, _ = sd_cor(theta, sigma, standardised)
+    return np.concatenate([spread, [sigma], standardised.beta(found.beta)])
+
+
+def bootstrap_parameters(
     standardised: Standardised,
     responses: Callable[[], np.ndarray],
     n_sim: int,
     reml: bool,
-    start: np.ndarray,
+    theta: np.ndarray,
     progress: bool,
-) -> Iterator[tuple[Standardised, Estimate]]:
+) -> np.ndarray:
     """Refit the model to simulated responses; only cross-products with y are made anew.
 
     Parameters
@@ -367,18 +382,23 @@ def bootstrap_refits(
         How many.
     reml : bool
         Criterion.
-    start : ndarray
-        θ in standard units to start each search from.
+    theta : ndarray
+        Estimate in standard units, from which each search starts.
     progress : bool
         Whether to show a progress bar.
 
-    Yields
-    ------
-    Standardised, Estimate
-        Of each refit.
+    Returns
+    -------
+    ndarray, shape (n_sim, k)
+        One row a refit, in the order of `parameter_vector`.
     """
-    from tqdm.auto import trange
+    from tqdm.auto import trange  # slow to import
 
+    # Zero is a stationary point of the deviance: a search must not start there.
+    start = np.where(theta == 0, 0.1, theta)
+    draws = []
     for _ in trange(n_sim, desc="bootstrap", disable=not progress):
         drawn = with_response(standardised, responses())
-        yield drawn, estimate_standardised(drawn, reml, start)
+        found = minimise_deviance(drawn.products, reml, start)
+        draws.append(parameter_vector(found.theta, drawn, reml))
+    return np.array(draws)

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from course_lib import inference
-from course_lib.estimate import Estimate, estimate_standardised
+from course_lib.estimate import estimate_standardised
 from course_lib.prediction import response_sampler
-from course_lib.standardise import Standardised
 from course_lib.validate import check_choice, check_count, check_probability, check_rng
 
 if TYPE_CHECKING:
@@ -92,19 +91,18 @@ def conf_int(
     if method == "bootstrap":
         check_count("n_sim", n_sim, 2)
         check_rng("rng", rng)
-        draws = _bootstrap(fit, n_sim, rng, progress)
+        sampler = response_sampler(fit, rng)
+        data, theta = fit.standardised, fit.estimate.optimum.theta
+        draws = inference.bootstrap_parameters(data, sampler, n_sim, fit.reml, theta, progress)
         # A correlation is undefined in a draw whose standard deviation is zero.
         ends = np.nanquantile(draws, [alpha / 2, 1 - alpha / 2], axis=0).T
     else:
         ends = _profile(fit, alpha) if method == "profile" else _wald(fit, alpha)
     table = pd.DataFrame(ends, _names(fit), ["lower", "upper"])
-    table.insert(0, "estimate", _values(fit.standardised, fit.estimate))
+    theta = fit.estimate.optimum.theta
+    estimates = inference.parameter_vector(theta, fit.standardised, fit.reml)
+    table.insert(0, "estimate", estimates)
     return table
-
-
-def _values(standardised: Standardised, estimate: Estimate) -> np.ndarray:
-    spread, _ = inference.sd_cor(estimate.optimum.theta, estimate.sigma, standardised)
-    return np.concatenate([spread, [estimate.sigma], estimate.beta])
 
 
 def _names(fit: LmerResult) -> list[str]:
@@ -134,18 +132,3 @@ def _profile(fit: LmerResult, alpha: float) -> np.ndarray:
     ends = [inference.profile_variance(p, data, theta, rise) for p in [*places, None]]
     ends += [inference.profile_fixed(k, data, ml, rise) for k in range(len(ml.beta))]
     return np.array(ends)
-
-
-def _bootstrap(
-    fit: LmerResult, n_sim: int, rng: np.random.Generator, progress: bool
-) -> np.ndarray:
-    theta = fit.estimate.optimum.theta
-    refits = inference.bootstrap_refits(
-        fit.standardised,
-        response_sampler(fit, rng),
-        n_sim,
-        fit.reml,
-        np.where(theta == 0, 0.1, theta),  # zero is stationary: a search must not start there
-        progress,
-    )
-    return np.array([_values(*refit) for refit in refits])
