@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,8 @@ __all__ = ["Estimate", "Optimum", "estimate", "estimate_standardised", "minimise
 
 # A relative standard deviation below this counts as zero, as in lme4's isSingular().
 SINGULAR = 1e-4
+FEW_GROUPS = 10
+MANY_COLUMNS = 200
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,10 @@ def minimise_deviance(
 ) -> Optimum:
     """Search θ by L-BFGS with the exact gradient, from Λ = I unless told otherwise.
 
-    The signs of the columns of Λ are free during the search and made positive at its end. A
-    bound at zero would be a trap: by symmetry the gradient of a diagonal entry vanishes there,
-    so that a long first step that lands on the bound looks like an optimum (hsb82 does this).
+    The likelihood can have more than one peak, mostly where groups are few or the fit is
+    singular: then the search is repeated from smaller and larger Λ and from correlations near
+    ±1, and the best result is kept. (Not with hundreds of crossed groups, where a search is
+    slow and the data speak clearly.)
 
     Parameters
     ----------
@@ -84,67 +87,93 @@ def minimise_deviance(
     reml : bool
         REML criterion instead of the ML deviance.
     start : ndarray, optional
-        Where to start.
+        The only place to start from.
 
     Returns
     -------
     Optimum
-        ``converged`` is decided by the gradient, not by the optimiser's own word: its largest
-        component is below 1e-5 a group (information on θ grows with the number of groups, so
-        the deviance is then within about 1e-9 of its minimum).
+        ``converged`` is decided by the gradient, not by the optimiser's own word: with g the
+        gradient in units of θ (or of 1 where θ is smaller), g² < 4e-7 × groups. The deviance
+        is curved by about 2 a group, so it is then within about 1e-7 of its minimum.
+    """
+    if start is not None:
+        return _search(products, reml, np.asarray(start, dtype=float))
+    diagonal = _diagonal(products.masks)
+    identity = diagonal.astype(float)
+    optima = [_search(products, reml, identity)]
+    pairs = zip(products.masks, products.n_levels, strict=True)
+    few = any(len(mask) > 1 and n_levels <= FEW_GROUPS for mask, n_levels in pairs)
+    singular = (optima[0].theta[diagonal] < SINGULAR).any()
+    if (few or singular) and products.n_dense <= MANY_COLUMNS:
+        starts = [0.1 * identity, 10 * identity]
+        if not diagonal.all():
+            starts += [np.where(diagonal, 0.5, sign) for sign in (1.0, -1.0)]
+        optima += [_search(products, reml, start) for start in starts]
+    best = min(optima, key=lambda optimum: optimum.deviance)
+    return replace(best, n_evaluations=sum(optimum.n_evaluations for optimum in optima))
+
+
+def _search(products: CrossProducts, reml: bool, theta: np.ndarray) -> Optimum:
+    """Search from one start.
+
+    The signs of the columns of Λ are free during the search and made positive at its end. A
+    bound at zero would be a trap: by symmetry the gradient of a diagonal entry vanishes there,
+    so that a long first step that lands on the bound looks like an optimum (hsb82 does this).
     """
     from scipy.optimize import minimize  # slow to import, and needed only for a fit
 
-    diagonal = _diagonal(products.masks)
-    theta = diagonal.astype(float) if start is None else np.asarray(start, dtype=float)
-    size = max(products.n_levels)
-    n_evaluations, converged = 0, False
-    for _ in range(4):
+    masks = products.masks
+    diagonal = _diagonal(masks)
+    groups = np.repeat(products.n_levels, [int(mask.sum()) for mask in masks])
+    size = groups.max()
+
+    def per_group(weighted, weights):
+        deviance, gradient = deviance_and_gradient(weighted / weights, products, reml)
+        return deviance / size, gradient / weights / size
+
+    # Information on an entry grows with the number of its groups and, where the entry is
+    # large, falls with its square: in these units all directions are about equally curved.
+    weights = np.sqrt(groups / size)
+    n_evaluations = 0
+    for _ in range(6):
         found = minimize(
-            _per_group,
-            theta,
-            args=(products, reml, size),
+            per_group,
+            theta * weights,
+            args=(weights,),
             jac=True,
             method="L-BFGS-B",
-            options={"ftol": 1e-15, "gtol": 1e-6, "maxiter": 500},
+            options={"ftol": 1e-14, "gtol": 3e-6, "maxiter": 500, "maxls": 10},
         )
-        n_evaluations += found.nfev
-        converged = bool(np.abs(found.jac).max() < 1e-5)
-        theta, deviance, gradient, looked = _settle(found, diagonal, products, reml, size)
-        n_evaluations += looked
-        if converged and deviance <= size * found.fun + 1e-7:
-            break  # otherwise an abnormal line search, or a stop at a zero that is no optimum
+        theta = _positive(found.x / weights, masks)
+        tiny = np.flatnonzero(diagonal & (theta < SINGULAR))
+        theta, lower, looked = _settle_zeros(theta, tiny, size * found.fun, products, reml)
+        deviance, gradient = deviance_and_gradient(theta, products, reml)
+        n_evaluations += found.nfev + looked + 1
+        weights = np.sqrt(groups / size) / np.maximum(1.0, np.abs(theta))
+        converged = bool(((gradient / weights) ** 2 < 4e-7 * size).all())
+        if converged and not lower:
+            break  # else: an abnormal line search, a large θ, or a zero that is no optimum
     return Optimum(theta, deviance, gradient, n_evaluations, converged)
 
 
-def _per_group(theta, products, reml, size):
-    """Deviance and gradient divided by the number of groups: first steps of fitting length."""
-    deviance, gradient = deviance_and_gradient(theta, products, reml)
-    return deviance / size, gradient / size
+def _settle_zeros(theta, tiny, deviance, products, reml):
+    """Put each all but vanished entry at zero if that costs nothing, or away from it.
 
-
-def _settle(found, diagonal, products, reml, size):
-    """Make signs positive; put each all but vanished entry at zero, or away from it.
-
-    Returns θ, deviance, gradient and the number of evaluations. The deviance is lower than
-    the one that was found only if a standard deviation that the search left near zero wants
-    to be larger, in which case the search should go on from there.
+    Returns θ, whether a place away from zero has a lower deviance (then the search should go
+    on from there), and the number of evaluations.
     """
-    theta, deviance, gradient = _positive(found.x, products.masks), size * found.fun, found.jac
-    tiny = np.flatnonzero(diagonal & (theta < SINGULAR))
-    looked = 0
+    lower, looked = False, 0
     for k in tiny:
         for trial in (0.0, 0.03, 0.3):
             candidate = theta.copy()
             candidate[k] = trial
-            value, slope = deviance_and_gradient(candidate, products, reml)
+            value, _ = deviance_and_gradient(candidate, products, reml)
             looked += 1
-            if value < deviance - 1e-6 or (trial == 0 and value <= deviance + 1e-7):
-                theta, deviance, gradient = candidate, value, slope / size
-    if not len(tiny) and not (found.x[diagonal] < 0).any():
-        return theta, deviance, size * gradient, looked
-    deviance, gradient = deviance_and_gradient(theta, products, reml)
-    return theta, deviance, gradient, looked + 1
+            if trial == 0 and value <= deviance + 1e-7:
+                theta = candidate
+            elif trial > 0 and value < deviance - 1e-6:
+                theta, deviance, lower = candidate, value, True
+    return theta, lower, looked
 
 
 def _positive(theta: np.ndarray, masks: tuple[np.ndarray, ...]) -> np.ndarray:

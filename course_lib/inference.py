@@ -237,7 +237,9 @@ def profile_variance(
         return last[key]
 
     value, slope = parameter(best)
-    size = value if place and place[1] == place[2] and value > 1e-3 else 1.0
+    size = 1.0
+    if place is not None and place[1] == place[2]:
+        size = max(value, 0.1 * _unit_variance(place, standardised))
     reach = np.sqrt(2 * rise / max(slope @ curvature @ slope, 1e-300)) * curvature @ slope
     ends = []
     for sign in (1, -1):  # +1 minimises the parameter: its lower end
@@ -259,10 +261,11 @@ def _constrained_minimum(parameter, room, factor, starts) -> float:
     """Smallest factor × parameter where there is room left, over all starts (SLSQP)."""
     from scipy.optimize import minimize  # slow to import, and not needed for a fit
 
-    # Steps are kept within a factor e⁶ of the start in σ, far beyond any interval.
+    # Steps are kept within a factor e⁶ of the start in σ and within fifty times the spread of
+    # the data in θ, far beyond any interval.
     values = [np.nan]
     for start in starts:
-        free = [(None, None)] * (len(start) - 1)
+        free = [(-50 - 5 * abs(v), 50 + 5 * abs(v)) for v in start[:-1]]
         found = minimize(
             lambda psi: factor * parameter(psi)[0],
             start,
@@ -281,6 +284,11 @@ def _constrained_minimum(parameter, room, factor, starts) -> float:
     return float(np.nanmin(values)) if len(values) > 1 else np.nan
 
 
+def _unit_variance(place, standardised) -> float:
+    """Variance of the effect at `place` that Λ = I stands for: the scale of its units."""
+    return float(np.sum(standardised.z_transforms[place[0]][place[1]] ** 2))
+
+
 def _far_start(psi, place, sign, standardised) -> np.ndarray:
     """ψ with the parameter at `place` moved far towards the end that is searched.
 
@@ -297,6 +305,8 @@ def _far_start(psi, place, sign, standardised) -> np.ndarray:
         stretch = np.ones(len(sd))
         stretch[row] = 0.1 if sign > 0 else 3.0
         cov = cov * np.outer(stretch, stretch)
+        if sign < 0:  # up from zero, where the slope of a variance vanishes
+            cov[row, row] = max(cov[row, row], 0.1 * _unit_variance(place, standardised))
     else:
         cov[row, column] = cov[column, row] = -sign * 0.98 * sd[row] * sd[column]
     back = np.linalg.inv(standardised.z_transforms[i])

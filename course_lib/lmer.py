@@ -110,8 +110,11 @@ def _check_residual(sigma: float, frame: ModelFrame) -> None:
 def _fit(
     frame: ModelFrame, standardised: Standardised, reml: bool, start: np.ndarray | None = None
 ) -> LmerResult:
-    estimate = estimate_standardised(standardised, reml, start)
-    _check_residual(estimate.sigma, frame)
+    try:
+        estimate = estimate_standardised(standardised, reml, start)
+    except np.linalg.LinAlgError:  # S has lost its last digit: θ runs off as σ goes to zero
+        estimate = None
+    _check_residual(0.0 if estimate is None else estimate.sigma, frame)
     if not estimate.optimum.converged:
         warnings.warn(
             "lmer: the search stopped before the gradient vanished (largest component "

@@ -17,6 +17,7 @@ from formulaic.errors import DataMismatchWarning, FormulaicError
 
 from course_lib.formula import ParsedFormula, parse_formula, reading_error
 from course_lib.validate import (
+    CourseError,
     check_columns,
     check_dataframe,
     course_error,
@@ -198,6 +199,15 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
             "Look at data.isna().sum() and leave out the column or fill it.",
         )
     rows = data if complete.all() else data.loc[complete, used]
+    for name in (name for names in variables.values() for name in names):
+        if pd.api.types.is_datetime64_any_dtype(rows[name]):
+            raise course_error(
+                "formula",
+                "must have numbers or categories left and right of '~'",
+                f"the dates in '{name}'",
+                f"Make a number of them, for example (data['{name}'] - "
+                f"data['{name}'].min()).dt.days.",
+            )
     matrices = _matrices(parsed, rows)
     y = _response(parsed, rows)
     X = matrices[parsed.fixed]
@@ -245,6 +255,14 @@ def _build(
     matrices = [getattr(built, name) for name in parts]
     for matrix in matrices:
         _check_finite_columns(_as_array(matrix), matrix.columns)
+        for term, columns in matrix.model_spec.term_indices.items():
+            if not columns:
+                raise course_error(
+                    "formula",
+                    "must not have a predictor that is constant",
+                    f"'{term}' with one level only",
+                    "Leave it out, or check how the rows were filtered.",
+                )
     return matrices
 
 
@@ -264,21 +282,26 @@ def _as_array(matrix: pd.DataFrame) -> np.ndarray:
     return np.ascontiguousarray(matrix.to_numpy(dtype=float))
 
 
+def _no_numeric_response(parsed: ParsedFormula, what: str) -> CourseError:
+    return course_error(
+        "formula",
+        "must have one numeric response left of '~'",
+        f"'{parsed.response}' {what}",
+        "A yes/no or categorical outcome needs another model (a generalized mixed model).",
+    )
+
+
 def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
     """Return the response; formulaic is asked only where it is more than a plain column."""
     name = parsed.response.strip("`")
-    if name in rows and pd.api.types.is_any_real_numeric_dtype(rows[name]):
+    if name in rows:
+        if not pd.api.types.is_any_real_numeric_dtype(rows[name]):
+            raise _no_numeric_response(parsed, f"of type {rows[name].dtype}")
         y = rows[name].to_numpy(dtype=float, copy=True)
     else:
         matrix = _build({"response": f"0 + {parsed.response}"}, parsed, rows)[0]
         if matrix.shape[1] != 1:
-            raise course_error(
-                "formula",
-                "must have one numeric response left of '~'",
-                f"'{parsed.response}', which gives the columns {listing(matrix.columns, 4)}",
-                "A yes/no or categorical outcome needs another model "
-                "(a generalized mixed model).",
-            )
+            raise _no_numeric_response(parsed, f"with the columns {listing(matrix.columns, 4)}")
         y = _as_array(matrix)[:, 0]
     _check_finite_columns(y[:, None], pd.Index([parsed.response]))
     if np.ptp(y) == 0:
