@@ -21,13 +21,26 @@ prediction          predict and simulate from a fit
 summary             text and HTML display of a fit
 lmer                `lmer` and its result
 to_statsmodels      the same fit as a statsmodels result
+nesting             whether one model is a special case of another
+refit_deviances     bootstrap refits of which only the deviance is wanted
+compare             tables of AIC and BIC; likelihood-ratio tests
+exact_test          the exact restricted test of one variance
 panel               fixed effects, random effects, Mundlak; Hausman test
 exercises           `check` an answer
 =================== =================================================================
 """
 
+from course_lib.compare import compare_models, lr_test
 from course_lib.datasets import describe, load
 from course_lib.lmer import LmerResult, lmer
 from course_lib.validate import CourseError
 
-__all__ = ["CourseError", "LmerResult", "describe", "lmer", "load"]
+__all__ = [
+    "CourseError",
+    "LmerResult",
+    "compare_models",
+    "describe",
+    "lmer",
+    "load",
+    "lr_test",
+]

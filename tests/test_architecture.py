@@ -48,7 +48,11 @@ ARROWS = {
         "to_statsmodels",
         "validate",
     },
-    "compare": {"lmer", "validate"},
+    # what is done with fits
+    "refit_deviances": {"estimate", "standardise"},
+    "nesting": {"lmer", "model_frame", "validate"},
+    "compare": {"estimate", "lmer", "nesting", "refit_deviances", "validate"},
+    "exact_test": {"compare", "estimate", "lmer", "profiled_deviance", "validate"},
     "panel": {"validate", "reshape"},
     "convergence": {"lmer", "validate"},
     "diagnostics": {"lmer", "validate"},
