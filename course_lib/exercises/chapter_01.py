@@ -1,0 +1,240 @@
+"""Exercises of chapter 1: random slopes in five steps."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from course_lib.datasets import load
+from course_lib.exercises.checker import Exercise, Mistake
+from course_lib.lmer import LmerResult, lmer
+
+__all__ = ["EXERCISES"]
+
+DAY = 6  # exercise 1.1
+LAST_DAY = 9  # exercise 1.3
+BASELINE = 2  # exercise 1.5: sleep is restricted after this day
+
+
+@functools.cache
+def sleep_fit(shift: int = 0, term: str = "Days", reml: bool = True) -> LmerResult:
+    """Fit the sleep study with `Days` counted from day `shift` on."""
+    sleep = load("sleepstudy")
+    sleep = sleep.assign(Days=sleep["Days"] - shift)
+    return lmer(f"Reaction ~ Days + ({term} | Subject)", sleep, reml=reml)
+
+
+@functools.cache
+def nights_fit(term: str = "nights", reml: bool = True) -> LmerResult:
+    """Fit the sleep study from the baseline on, by nights of short sleep."""
+    sleep = load("sleepstudy")
+    nights = sleep[sleep["Days"] >= BASELINE].assign(nights=lambda d: d["Days"] - BASELINE)
+    return lmer(f"Reaction ~ nights + ({term} | Subject)", nights, reml=reml)
+
+
+@functools.cache
+def growth_fit() -> LmerResult:
+    """Fit the article's model to the simulated school data."""
+    return lmer("score ~ time + (time | student_id)", load("school_growth"))
+
+
+def sd_of(fit: LmerResult, group: str, term: str) -> float:
+    """Estimated standard deviation of a random effect."""
+    return float(np.sqrt(fit.cov_re[group].loc[term, term]))
+
+
+def correlation(covariance: pd.DataFrame) -> float:
+    """Correlation in a 2 × 2 covariance matrix."""
+    sd = np.sqrt(np.diag(covariance))
+    return float(covariance.iloc[0, 1] / (sd[0] * sd[1]))
+
+
+def share_below_zero(spread: float) -> float:
+    """Share below zero of normal slopes with the estimated mean and this spread."""
+    return float(norm.cdf(0, sleep_fit().fe_params["Days"], spread))
+
+
+def own_slopes_sd() -> float:
+    """Return the standard deviation of the students' separate least-squares slopes."""
+    rows = load("school_growth").dropna(subset="score").groupby("student_id")
+    slopes = [np.polyfit(own["time"], own["score"], 1)[0] for _, own in rows]
+    return float(np.std(slopes, ddof=1))
+
+
+def pooled_slopes_sd() -> float:
+    """Return the standard deviation of the students' partially pooled slopes."""
+    return float(growth_fit().random_effects["student_id"]["time"].std())
+
+
+def nights_answer(fit: LmerResult, smaller: LmerResult, larger: LmerResult) -> pd.Series:
+    """Put together the three numbers of exercise 1.5."""
+    term = fit.fe_params.index[1]
+    return pd.Series(
+        {
+            "slope": fit.fe_params[term],
+            "sd": sd_of(fit, "Subject", term),
+            "lr": smaller.deviance - larger.deviance,
+        }
+    )
+
+
+def right_nights() -> pd.Series:
+    """Right answer of exercise 1.5."""
+    return nights_answer(
+        nights_fit(), nights_fit("1", reml=False), nights_fit("nights", reml=False)
+    )
+
+
+EXERCISES = (
+    Exercise(
+        id="1.1",
+        question=f"What reaction time (ms) does the random-slope model predict on day {DAY} "
+        "for a person whom it has not seen?",
+        right=lambda: sleep_fit().fe_params @ [1, DAY],
+        success="for a person without data the best guess is the population line.",
+        mistakes=(
+            Mistake(
+                lambda: sleep_fit().fe_params["Days"] * DAY,
+                "that is the slowing since day 0. Where does the person start?",
+            ),
+            Mistake(
+                lambda: sleep_fit().fe_params @ [1, DAY - 1],
+                "you counted the first day as day 1; in these data it is day 0.",
+            ),
+            Mistake(
+                lambda: sleep_fit().fe_params @ [1, DAY + 1],
+                "you are one day too far.",
+            ),
+            Mistake(
+                lambda: sleep_fit().coef()["Subject"].iloc[0] @ [1, DAY],
+                "that is the prediction for the first subject of the data, whom the model "
+                "has seen.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="1.2",
+        question="Which share of people, in the population, reacts faster from day to day?",
+        right=lambda: share_below_zero(sd_of(sleep_fit(), "Subject", "Days")),
+        success="a clear mean effect and a few people who go the other way live together well.",
+        mistakes=(
+            Mistake(
+                lambda: share_below_zero(sleep_fit().bse_fe["Days"]),
+                "you used the standard error: that is the uncertainty about the mean, not the "
+                "spread of the people.",
+            ),
+            Mistake(
+                lambda: share_below_zero(sleep_fit().cov_re["Subject"].loc["Days", "Days"]),
+                "you used the variance where the standard deviation belongs.",
+            ),
+            Mistake(
+                lambda: 1 - share_below_zero(sd_of(sleep_fit(), "Subject", "Days")),
+                "that is the share of those who slow down: the other side.",
+            ),
+            Mistake(
+                lambda: (sleep_fit().coef()["Subject"]["Days"] < 0).mean(),
+                "you counted among the subjects of the study. The question is about the "
+                "population from which they come.",
+            ),
+            Mistake(
+                lambda: share_below_zero(sleep_fit().coef()["Subject"]["Days"].std()),
+                "you used the spread of the partially pooled slopes, which are drawn together. "
+                "The model has an estimate of the spread itself.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="1.3",
+        question="What is the correlation of the random intercept and slope when zero is at "
+        f"day {LAST_DAY}?",
+        right=lambda: correlation(sleep_fit(LAST_DAY).cov_re["Subject"]),
+        success="the people did not change; the place where the intercept is read did.",
+        mistakes=(
+            Mistake(
+                lambda: correlation(sleep_fit().cov_re["Subject"]),
+                "that is the correlation with zero at day 0. Move the zero and fit again.",
+            ),
+            Mistake(
+                lambda: correlation(sleep_fit(LAST_DAY).cov_fe),
+                "that is the correlation of the fixed effects, of two estimates. The question "
+                "is about people.",
+            ),
+            Mistake(
+                lambda: sleep_fit(LAST_DAY).cov_re["Subject"].iloc[0, 1],
+                "that is the covariance. Divide it by both standard deviations.",
+            ),
+            Mistake(
+                lambda: correlation(sleep_fit(-LAST_DAY).cov_re["Subject"]),
+                f"you moved the zero the other way: day {LAST_DAY} itself must become 0.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="1.4",
+        question="By which factor are the students' partially pooled slopes less spread out "
+        "(standard deviation) than their separately fitted ones?",
+        right=lambda: pooled_slopes_sd() / own_slopes_sd(),
+        success="five waves leave much noise in a student's own slope; pooling takes it out.",
+        mistakes=(
+            Mistake(
+                lambda: own_slopes_sd() / pooled_slopes_sd(),
+                "that is the ratio the other way round. Less spread out: a factor below one.",
+            ),
+            Mistake(
+                lambda: (pooled_slopes_sd() / own_slopes_sd()) ** 2,
+                "that is the ratio of the variances.",
+            ),
+            Mistake(
+                lambda: sd_of(growth_fit(), "student_id", "time") / own_slopes_sd(),
+                "above the line you have the model's estimate of the spread in the population. "
+                "The question is about the spread of the students' pooled slopes.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="1.5",
+        question="From the baseline on: mean slope per night, standard deviation of the slopes "
+        "(both by REML), and the likelihood-ratio statistic of the random slope (by ML)?",
+        right=right_nights,
+        success="the slowing per night of short sleep, its spread, and the evidence for it.",
+        kind="mapping",
+        tolerance=0.005,
+        mistakes=(
+            Mistake(
+                lambda: nights_answer(
+                    sleep_fit(), sleep_fit(term="1", reml=False), sleep_fit(reml=False)
+                ),
+                f"you used all days. Leave out those before day {BASELINE}; moving the zero "
+                "does not do that.",
+            ),
+            Mistake(
+                lambda: right_nights() ** [1, 2, 1],
+                "'sd' is a variance. Take its square root.",
+            ),
+            Mistake(
+                lambda: nights_answer(
+                    nights_fit(reml=False),
+                    nights_fit("1", reml=False),
+                    nights_fit("nights", reml=False),
+                ),
+                "'sd' is from the ML fit. Take ML for the comparison only.",
+            ),
+            Mistake(
+                lambda: nights_answer(nights_fit(), nights_fit("1"), nights_fit()),
+                "'lr' is from the REML fits. That would be allowed here, but the question asks "
+                "for ML.",
+            ),
+            Mistake(
+                lambda: right_nights() * [1, 1, -1],
+                "'lr' is negative: the larger model has the smaller deviance.",
+            ),
+            Mistake(
+                lambda: right_nights() * [1, 1, 0.5],
+                "'lr' is a difference of log-likelihoods; the statistic is twice that.",
+            ),
+        ),
+    ),
+)
