@@ -402,7 +402,7 @@ def bootstrap_parameters(
     ndarray, shape (n_sim, k)
         One row a refit, in the order of `parameter_vector`.
     """
-    from tqdm.auto import trange  # slow to import
+    from tqdm import trange  # not tqdm.auto, which warns where ipywidgets is missing
 
     # Zero is a stationary point of the deviance: a search must not start there.
     start = np.where(theta == 0, 0.1, theta)

@@ -129,8 +129,7 @@ def _fit(
 class LmerResult:
     """A fitted linear mixed model; nothing in it is rounded, and nothing can be reassigned.
 
-    Tables are computed when first asked for. `random_effects`, `random_effects_se`, `cov_re`
-    and `ngroups` are dicts with one entry a grouping factor.
+    `random_effects`, `random_effects_se`, `cov_re` and `ngroups` are dicts, one entry a factor.
 
     Attributes
     ----------

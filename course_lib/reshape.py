@@ -3,6 +3,8 @@
 :func:`within_between` splits a variable into the group mean (between groups) and the deviation
 from it (within groups). :func:`variance_by_level` says how much of the variance lies at either
 level, and so whether a variable belongs to the observations, to the groups, or to both.
+:func:`impute_within` fills gaps with the group mean, to show what that does.
+Waves (`course_lib.waves`) and nested records (`course_lib.nested`) are reached from here too.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from course_lib.nested import LevelCoding, encode_levels, flatten_nested
 from course_lib.validate import (
     check_columns,
     check_dataframe,
@@ -19,8 +22,18 @@ from course_lib.validate import (
     check_numeric,
     course_error,
 )
+from course_lib.waves import to_long, to_wide
 
-__all__ = ["variance_by_level", "within_between"]
+__all__ = [
+    "LevelCoding",
+    "encode_levels",
+    "flatten_nested",
+    "impute_within",
+    "to_long",
+    "to_wide",
+    "variance_by_level",
+    "within_between",
+]
 
 # Group means that should be equal differ by the rounding of their sums; by how much, relative
 # to the largest value of the column, they may differ before they count as different.
@@ -160,6 +173,57 @@ def variance_by_level(
             for level, variance in parts.items()
         ]
     return pd.DataFrame(rows)
+
+
+def impute_within(
+    data: pd.DataFrame, columns: str | Sequence[str], by: str | Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Fill missing values with the mean of the observed values of their group.
+
+    This is for a lesson: filled values have no spread of their own, so that variances within
+    groups shrink and intervals become too short. A mixed model needs no filling.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row an observation; it is not changed.
+    columns : str or sequence of str
+        Numeric columns to fill.
+    by : str or sequence of str
+        The column that holds the group, or several columns that together name it.
+
+    Returns
+    -------
+    filled : DataFrame
+        A copy of `data`; a column that had gaps is now float. Groups without any observed
+        value stay missing.
+    report : DataFrame
+        One row a column: ``column``, ``n_missing`` before, ``n_filled``, ``n_left`` missing,
+        ``n_groups_empty`` (groups without an observed value).
+
+    Raises
+    ------
+    CourseError
+        If a column is missing or not numeric, or a group is missing.
+    """
+    data, columns, keys = _check(data, columns, by)
+    filled, rows = data.copy(), []
+    for column in columns:
+        missing = data[column].isna()
+        if missing.any():
+            values = data[column].astype(float)
+            filled[column] = values.fillna(_group_mean(values, keys))
+        n_left = int(filled[column].isna().sum())
+        rows.append(
+            {
+                "column": column,
+                "n_missing": int(missing.sum()),
+                "n_filled": int(missing.sum()) - n_left,
+                "n_left": n_left,
+                "n_groups_empty": int(missing.groupby(keys, observed=True).all().sum()),
+            }
+        )
+    return filled, pd.DataFrame(rows)
 
 
 def _check(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.reshape import variance_by_level, within_between
+from course_lib.reshape import impute_within, variance_by_level, within_between
 from course_lib.validate import CourseError
 
 
@@ -117,7 +117,7 @@ def test_the_parts_add_up(values, missing):
     np.testing.assert_allclose(parts, data["x"].var(ddof=0), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("function", [within_between, variance_by_level])
+@pytest.mark.parametrize("function", [within_between, variance_by_level, impute_within])
 @pytest.mark.parametrize(
     ("change", "columns", "by", "message"),
     [
@@ -141,7 +141,7 @@ def test_bad_input(pupils, function, change, columns, by, message):
         function(pupils.assign(**change), columns, by=by)
 
 
-@pytest.mark.parametrize("function", [within_between, variance_by_level])
+@pytest.mark.parametrize("function", [within_between, variance_by_level, impute_within])
 def test_bad_data(pupils, function):
     with pytest.raises(CourseError, match="must be a pandas DataFrame"):
         function({"ses": [1]}, "ses", by="school")
@@ -158,3 +158,56 @@ def test_names_that_are_taken(pupils):
 def test_a_column_without_values(pupils):
     with pytest.raises(CourseError, match="all 5 are missing"):
         variance_by_level(pupils.assign(ses=np.nan), "ses", by="school")
+
+
+# impute_within
+
+
+def test_impute_within_fills_with_the_mean_of_the_group(pupils):
+    pupils.loc[[1, 3], "ses"] = np.nan
+    filled, report = impute_within(pupils, "ses", by="school")
+    assert filled["ses"].tolist() == [1.0, 1.0, 4.0, 6.5, 9.0]
+    assert report.to_dict("records") == [
+        {"column": "ses", "n_missing": 2, "n_filled": 2, "n_left": 0, "n_groups_empty": 0}
+    ]
+    assert pupils["ses"].isna().sum() == 2  # the argument is left alone
+
+
+def test_impute_within_leaves_and_counts_groups_with_nothing_observed(pupils):
+    pupils.loc[[0, 2, 3, 4], "ses"] = np.nan
+    filled, report = impute_within(pupils, ["ses", "public"], by="school")
+    np.testing.assert_array_equal(filled["ses"], [3.0, 3.0, np.nan, np.nan, np.nan])
+    assert report["n_missing"].tolist() == [4, 0]
+    assert report["n_filled"].tolist() == [1, 0]
+    assert report["n_left"].tolist() == [3, 0]
+    assert report["n_groups_empty"].tolist() == [1, 0]
+    assert filled["public"].dtype == pupils["public"].dtype  # nothing missing: type kept
+
+
+def test_impute_within_shrinks_the_variance_within_groups(pupils):
+    pupils.loc[2, "ses"] = np.nan
+    filled, _ = impute_within(pupils, "ses", by="school")
+    observed = pupils.dropna(subset="ses")
+
+    def within(data):
+        return variance_by_level(data, "ses", by="school")["variance"].iloc[0]
+
+    assert within(filled) < within(observed)
+
+
+def test_impute_within_nullable_integers_become_float(pupils):
+    pupils["n"] = pd.array([1, None, 2, 3, None], dtype="Int64")
+    filled, _ = impute_within(pupils, "n", by="school")
+    assert filled["n"].tolist() == [1.0, 1.0, 2.0, 3.0, 2.5]
+
+
+def test_everything_that_reshapes_is_reached_from_reshape():
+    from course_lib import nested, reshape, waves
+
+    for module, names in (
+        (waves, ["to_long", "to_wide"]),
+        (nested, ["LevelCoding", "encode_levels", "flatten_nested"]),
+    ):
+        for name in names:
+            assert name in reshape.__all__
+            assert getattr(reshape, name) is getattr(module, name)
