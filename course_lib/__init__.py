@@ -8,7 +8,9 @@ module              concept
 validate            checks on arguments; the one error type `CourseError`
 datasets            `load` and `describe` the bundled data
 simulate            multilevel data with known truth
-reshape             long/wide, nested, within/between
+waves               wide <-> long, without loss
+nested              nested records -> rows; codes that keep the parent
+reshape             within/between, variance by level, filling; door to waves and nested
 formula             lme4's formula as text -> parts
 model_frame         formula + data -> design matrices, also for new data
 cross_products      Z'Z, Z'[X y] and [X y]'[X y]: all that the engine needs of the data
@@ -26,6 +28,9 @@ refit_deviances     bootstrap refits of which only the deviance is wanted
 compare             tables of AIC and BIC; likelihood-ratio tests
 exact_test          the exact restricted test of one variance
 panel               fixed effects, random effects, Mundlak; Hausman test
+plot_parts          palette, labels and checks of the pictures
+fit_plots           pictures of estimates
+plots               pictures of data; door to fit_plots
 exercises           `check` an answer
 =================== =================================================================
 """

@@ -27,6 +27,7 @@ __all__ = [
     "check_rng",
     "course_error",
     "listing",
+    "reject_rows",
     "suggestion",
 ]
 
@@ -245,3 +246,18 @@ def check_rng(argument: str, rng: object) -> np.random.Generator:
             f"Pass {argument}=numpy.random.default_rng(1).",
         )
     return rng
+
+
+def reject_rows(
+    argument: str, rule: str, data: pd.DataFrame, bad: object, show: Sequence, advice: str
+) -> None:
+    """Raise if any row is bad; the message shows the columns `show` of the first three."""
+    bad = np.asarray(bad, dtype=bool)
+    if bad.any():
+        rows = data.loc[bad, list(dict.fromkeys(show))].head(3)
+        shown = [
+            f"row {label}: " + ", ".join(f"{column}={value}" for column, value in row.items())
+            for label, row in zip(rows.index, rows.to_dict("records"), strict=True)
+        ]
+        got = f"{bad.sum()} of {len(data)} rows, first {'; '.join(shown)}"
+        raise course_error(argument, rule, got, advice)

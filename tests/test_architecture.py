@@ -15,14 +15,16 @@ PACKAGE = Path(__file__).resolve().parent.parent / "course_lib"
 MODULES = sorted(PACKAGE.glob("*.py"))
 EXERCISES = sorted((PACKAGE / "exercises").glob("*.py"))
 MOST_LINES_A_FILE = 430
-MOST_CODE_LINES = 3_300  # of the whole library, without exercises, docstrings and comments
+MOST_CODE_LINES = 6_000  # of the whole library, without exercises, docstrings and comments
 
 # The arrows: a module may import these modules of the package and no other.
 ARROWS = {
     "validate": set(),
     "datasets": {"validate"},
     "simulate": {"validate"},
-    "reshape": {"validate"},
+    "waves": {"validate"},
+    "nested": {"validate"},
+    "reshape": {"validate", "waves", "nested"},
     "formula": {"validate"},
     "model_frame": {"formula", "validate"},
     # the engine, on arrays
@@ -59,7 +61,9 @@ ARROWS = {
     "explain": {"validate"},
     "grad_cam": {"validate"},
     "explanation_log": {"validate"},
-    "plots": {"validate"},
+    "plot_parts": {"validate"},
+    "fit_plots": {"plot_parts", "validate"},
+    "plots": {"fit_plots", "plot_parts", "validate"},
 }
 # Imported by the module that needs them, when it is imported, and never by `import course_lib`.
 HEAVY = ("linearmodels", "statsmodels", "shap", "sklearn", "seaborn")
