@@ -27,6 +27,11 @@ nesting             whether one model is a special case of another
 refit_deviances     bootstrap refits of which only the deviance is wanted
 compare             tables of AIC and BIC; likelihood-ratio tests
 exact_test          the exact restricted test of one variance
+convergence         whether the search ended at the optimum; scales, optimiser paths
+residuals           residuals and random effects as tables, leverages
+influence           leave out one group at a time
+envelope            statistics of a fit, and what they would be if the model were true
+diagnostics         normality tests, ICC, R²; door to residuals, influence and envelope
 panel               fixed effects, random effects, Mundlak; Hausman test
 plot_parts          palette, labels and checks of the pictures
 fit_plots           pictures of estimates

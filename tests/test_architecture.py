@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "course_lib"
 MODULES = sorted(PACKAGE.glob("*.py"))
 EXERCISES = sorted((PACKAGE / "exercises").glob("*.py"))
 MOST_LINES_A_FILE = 430
-MOST_CODE_LINES = 6_000  # of the whole library, without exercises, docstrings and comments
+MOST_CODE_LINES = 5_500  # of the whole library, without exercises, docstrings and comments
 
 # The arrows: a module may import these modules of the package and no other.
 ARROWS = {
@@ -56,8 +56,27 @@ ARROWS = {
     "compare": {"estimate", "lmer", "nesting", "refit_deviances", "validate"},
     "exact_test": {"compare", "estimate", "lmer", "profiled_deviance", "validate"},
     "panel": {"validate", "reshape"},
-    "convergence": {"lmer", "validate"},
-    "diagnostics": {"lmer", "validate"},
+    "convergence": {
+        "compare",
+        "cross_products",
+        "estimate",
+        "lmer",
+        "profiled_deviance",
+        "validate",
+    },
+    "residuals": {"compare", "cross_products", "lmer", "profiled_deviance"},
+    "influence": {
+        "compare",
+        "cross_products",
+        "estimate",
+        "inference",
+        "lmer",
+        "model_frame",
+        "standardise",
+        "validate",
+    },
+    "envelope": {"compare", "lmer", "residuals", "validate"},
+    "diagnostics": {"compare", "envelope", "influence", "lmer", "residuals"},
     "explain": {"validate"},
     "grad_cam": {"validate"},
     "explanation_log": {"validate"},
