@@ -104,7 +104,7 @@ def minimise_deviance(
     pairs = zip(products.masks, products.n_levels, strict=True)
     few = any(len(mask) > 1 and n_levels <= FEW_GROUPS for mask, n_levels in pairs)
     singular = (optima[0].theta[diagonal] < SINGULAR).any()
-    if (few or singular) and products.n_dense <= MANY_COLUMNS:
+    if (few or singular) and len(identity) > 1 and products.n_dense <= MANY_COLUMNS:
         starts = [0.1 * identity, 10 * identity]
         if not diagonal.all():
             starts += [np.where(diagonal, 0.5, sign) for sign in (1.0, -1.0)]
@@ -147,8 +147,11 @@ def _search(products: CrossProducts, reml: bool, theta: np.ndarray) -> Optimum:
         theta = _positive(found.x / weights, masks)
         tiny = np.flatnonzero(diagonal & (theta < SINGULAR))
         theta, lower, looked = _settle_zeros(theta, tiny, size * found.fun, products, reml)
-        deviance, gradient = deviance_and_gradient(theta, products, reml)
-        n_evaluations += found.nfev + looked + 1
+        deviance, gradient = size * found.fun, size * found.jac * weights
+        if looked or not np.array_equal(theta, found.x / weights):
+            deviance, gradient = deviance_and_gradient(theta, products, reml)
+            looked += 1
+        n_evaluations += found.nfev + looked
         weights = np.sqrt(groups / size) / np.maximum(1.0, np.abs(theta))
         converged = bool(((gradient / weights) ** 2 < 4e-7 * size).all())
         if converged and not lower:
