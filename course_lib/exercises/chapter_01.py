@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
@@ -16,11 +16,12 @@ __all__ = ["EXERCISES"]
 
 DAY = 6  # exercise 1.1
 LAST_DAY = 9  # exercise 1.3
+MEAN_DAY = 4.5
 BASELINE = 2  # exercise 1.5: sleep is restricted after this day
 
 
 @functools.cache
-def sleep_fit(shift: int = 0, term: str = "Days", reml: bool = True) -> LmerResult:
+def sleep_fit(shift: float = 0, term: str = "Days", reml: bool = True) -> LmerResult:
     """Fit the sleep study with `Days` counted from day `shift` on."""
     sleep = load("sleepstudy")
     sleep = sleep.assign(Days=sleep["Days"] - shift)
@@ -28,10 +29,10 @@ def sleep_fit(shift: int = 0, term: str = "Days", reml: bool = True) -> LmerResu
 
 
 @functools.cache
-def nights_fit(term: str = "nights", reml: bool = True) -> LmerResult:
-    """Fit the sleep study from the baseline on, by nights of short sleep."""
+def nights_fit(term: str = "nights", reml: bool = True, first: int = BASELINE) -> LmerResult:
+    """Fit the sleep study from day `first` on, by nights of short sleep."""
     sleep = load("sleepstudy")
-    nights = sleep[sleep["Days"] >= BASELINE].assign(nights=lambda d: d["Days"] - BASELINE)
+    nights = sleep[sleep["Days"] >= first].assign(nights=lambda d: d["Days"] - BASELINE)
     return lmer(f"Reaction ~ nights + ({term} | Subject)", nights, reml=reml)
 
 
@@ -57,11 +58,26 @@ def share_below_zero(spread: float) -> float:
     return float(norm.cdf(0, sleep_fit().fe_params["Days"], spread))
 
 
-def own_slopes_sd() -> float:
-    """Return the standard deviation of the students' separate least-squares slopes."""
-    rows = load("school_growth").dropna(subset="score").groupby("student_id")
-    slopes = [np.polyfit(own["time"], own["score"], 1)[0] for _, own in rows]
-    return float(np.std(slopes, ddof=1))
+def own_slopes(data: pd.DataFrame, y: str, x: str, group: str) -> pd.Series:
+    """Return the slope of each group's separate least-squares line."""
+    slopes = {name: np.polyfit(own[x], own[y], 1)[0] for name, own in data.groupby(group)}
+    return pd.Series(slopes)
+
+
+def sleep_slopes_sd(first: int = 0) -> float:
+    """Return the standard deviation of the sleepers' separate slopes from day `first` on."""
+    sleep = load("sleepstudy")
+    return float(own_slopes(sleep[sleep["Days"] >= first], "Reaction", "Days", "Subject").std())
+
+
+def own_slopes_sd(filled: bool = False) -> float:
+    """Return the standard deviation of the students' separate slopes.
+
+    Missing scores are left out or, wrongly, `filled` with zero.
+    """
+    growth = load("school_growth")
+    scored = growth.fillna({"score": 0}) if filled else growth.dropna(subset="score")
+    return float(own_slopes(scored, "score", "time", "student_id").std())
 
 
 def pooled_slopes_sd() -> float:
@@ -81,6 +97,11 @@ def nights_answer(fit: LmerResult, smaller: LmerResult, larger: LmerResult) -> p
     )
 
 
+def nights_with(**parts: float) -> pd.Series:
+    """Replace parts of the right answer of exercise 1.5."""
+    return pd.Series({**right_nights(), **parts})
+
+
 def right_nights() -> pd.Series:
     """Right answer of exercise 1.5."""
     return nights_answer(
@@ -95,7 +116,26 @@ EXERCISES = (
         "for a person whom it has not seen?",
         right=lambda: sleep_fit().fe_params @ [1, DAY],
         success="for a person without data the best guess is the population line.",
+        tolerance=0.002,  # the mean of that day's rows is only 0.6 % away
         mistakes=(
+            Mistake(
+                lambda: sleep_fit().fe_params["Intercept"],
+                f"that is the level on day 0. How much slowing comes until day {DAY}?",
+            ),
+            Mistake(
+                lambda: sleep_fit().fe_params @ [1, DAY] / 1000,
+                "that is in seconds; the question asks for ms.",
+            ),
+            Mistake(
+                lambda: sleep_fit(MEAN_DAY).fe_params @ [1, DAY],
+                "that is the model with centred days. There the first coefficient is the level "
+                f"at the mean day, and day {DAY} has another number.",
+            ),
+            Mistake(
+                lambda: load("sleepstudy").query("Days == @DAY")["Reaction"].mean(),
+                "that is the mean of the people who were measured on that day. The question is "
+                "what the model predicts; its line rests on all days.",
+            ),
             Mistake(
                 lambda: sleep_fit().fe_params["Days"] * DAY,
                 "that is the slowing since day 0. Where does the person start?",
@@ -119,7 +159,9 @@ EXERCISES = (
         id="1.2",
         question="Which share of people, in the population, reacts faster from day to day?",
         right=lambda: share_below_zero(sd_of(sleep_fit(), "Subject", "Days")),
-        success="a clear mean effect and a few people who go the other way live together well.",
+        success="a clear mean effect and a few people who go the other way live together well. "
+        "(It is an estimate from 18 people: the spread behind it is known only roughly.)",
+        tolerance=0.04,  # two digits, or one per cent, are enough
         mistakes=(
             Mistake(
                 lambda: share_below_zero(sleep_fit().bse_fe["Days"]),
@@ -135,9 +177,14 @@ EXERCISES = (
                 "that is the share of those who slow down: the other side.",
             ),
             Mistake(
-                lambda: (sleep_fit().coef()["Subject"]["Days"] < 0).mean(),
-                "you counted among the subjects of the study. The question is about the "
-                "population from which they come.",
+                lambda: share_below_zero(sleep_slopes_sd()),
+                "you counted among the subjects of the study, or used the spread of their own "
+                "lines, which contains noise. The question is about the population from which "
+                "they come.",
+            ),
+            Mistake(
+                lambda: share_below_zero(sd_of(sleep_fit(reml=False), "Subject", "Days")),
+                "you used the ML fit; `slope_fit` is by REML.",
             ),
             Mistake(
                 lambda: share_below_zero(sleep_fit().coef()["Subject"]["Days"].std()),
@@ -159,12 +206,22 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: correlation(sleep_fit(LAST_DAY).cov_fe),
-                "that is the correlation of the fixed effects, of two estimates. The question "
-                "is about people.",
+                "that is the correlation of the fixed effects, or of the people's own lines "
+                "(here the two are the same). The noise of the rows is still in it; the "
+                "question is about the people without it.",
             ),
             Mistake(
                 lambda: sleep_fit(LAST_DAY).cov_re["Subject"].iloc[0, 1],
                 "that is the covariance. Divide it by both standard deviations.",
+            ),
+            Mistake(
+                lambda: correlation(sleep_fit(LAST_DAY).random_effects["Subject"].cov()),
+                "that is the correlation of the 18 conditional modes, which are drawn "
+                "together. The model has an estimate of the correlation itself.",
+            ),
+            Mistake(
+                lambda: correlation(sleep_fit(MEAN_DAY).cov_re["Subject"]),
+                "that is the correlation with zero at the mean day.",
             ),
             Mistake(
                 lambda: correlation(sleep_fit(-LAST_DAY).cov_re["Subject"]),
@@ -177,7 +234,9 @@ EXERCISES = (
         question="By which factor are the students' partially pooled slopes less spread out "
         "(standard deviation) than their separately fitted ones?",
         right=lambda: pooled_slopes_sd() / own_slopes_sd(),
-        success="five waves leave much noise in a student's own slope; pooling takes it out.",
+        success="far stronger than in the sleep study (compare the table of spreads there). "
+        "Five waves leave much noise in a student's own slope, and pooling takes it out.",
+        tolerance=0.003,  # the share of true variance is only half a per cent away
         mistakes=(
             Mistake(
                 lambda: own_slopes_sd() / pooled_slopes_sd(),
@@ -185,7 +244,21 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: (pooled_slopes_sd() / own_slopes_sd()) ** 2,
-                "that is the ratio of the variances.",
+                "that is the ratio of the variances. Take the square root.",
+            ),
+            Mistake(
+                lambda: (sd_of(growth_fit(), "student_id", "time") / own_slopes_sd()) ** 2,
+                "that is the true share of the variance of the separate slopes: near, but "
+                "another thing. The question is about the spread of the pooled slopes.",
+            ),
+            Mistake(
+                lambda: pooled_slopes_sd() / own_slopes_sd(filled=True),
+                "a missing score is not a score of zero. Leave those rows out before you fit "
+                "the lines.",
+            ),
+            Mistake(
+                lambda: sleep_fit().coef()["Subject"]["Days"].std() / sleep_slopes_sd(),
+                "that is the ratio in the sleep study. The question is about the students.",
             ),
             Mistake(
                 lambda: sd_of(growth_fit(), "student_id", "time") / own_slopes_sd(),
@@ -199,9 +272,11 @@ EXERCISES = (
         question="From the baseline on: mean slope per night, standard deviation of the slopes "
         "(both by REML), and the likelihood-ratio statistic of the random slope (by ML)?",
         right=right_nights,
-        success="the slowing per night of short sleep, its spread, and the evidence for it.",
+        success="no, the conclusion did not depend on days 0 and 1. The mean is a little "
+        "larger per night than it was per day, people still differ, and the evidence is weaker "
+        "with fewer rows but still strong.",
         kind="mapping",
-        tolerance=0.005,
+        tolerance=0.006,  # one decimal is enough
         mistakes=(
             Mistake(
                 lambda: nights_answer(
@@ -209,6 +284,37 @@ EXERCISES = (
                 ),
                 f"you used all days. Leave out those before day {BASELINE}; moving the zero "
                 "does not do that.",
+            ),
+            Mistake(
+                lambda: nights_answer(
+                    nights_fit(first=BASELINE + 1),
+                    nights_fit("1", reml=False, first=BASELINE + 1),
+                    nights_fit(reml=False, first=BASELINE + 1),
+                ),
+                f"you left out day {BASELINE} too. It is the baseline, before the first short "
+                "night, and belongs to the line.",
+            ),
+            Mistake(
+                lambda: nights_with(sd=nights_fit().bse_fe["nights"]),
+                "'sd' is the standard error of the mean slope, not the spread of people.",
+            ),
+            Mistake(
+                lambda: nights_with(sd=sd_of(nights_fit(), "Subject", "Intercept")),
+                "'sd' is the spread of the intercepts. The question is about the slopes.",
+            ),
+            Mistake(
+                lambda: nights_with(sd=nights_fit().coef()["Subject"]["nights"].std()),
+                "'sd' is the spread of the partially pooled slopes, which are drawn together. "
+                "The model has an estimate of the spread itself.",
+            ),
+            Mistake(
+                lambda: nights_with(sd=sleep_slopes_sd(BASELINE)),
+                "'sd' is the spread of separate lines, which contains noise. The model has an "
+                "estimate without it.",
+            ),
+            Mistake(
+                lambda: nights_with(lr=chi2.sf(right_nights()["lr"], df=2)),
+                "'lr' is a p-value. The question asks for the statistic itself.",
             ),
             Mistake(
                 lambda: right_nights() ** [1, 2, 1],
