@@ -41,6 +41,12 @@ def slope(x: str, y: str) -> float:
     return float(np.polyfit(data[x], data[y], 1)[0])
 
 
+def correlation() -> float:
+    """Return the correlation of the within parts."""
+    data = experience()
+    return float(data["exper_within"].corr(data["lwage_within"]))
+
+
 # 2.2: theta from the variance components.
 
 
@@ -53,16 +59,31 @@ def components() -> tuple[float, float]:
     return float(effects), float(residual)
 
 
-def theta(periods: int = GRUNFELD_YEARS) -> float:
+def theta_of(effects: float, residual: float, periods: int) -> float:
     """Return θ = 1 − √(σ²_e / (σ²_e + T σ²_u))."""
-    effects, residual = components()
     return 1 - (residual / (residual + periods * effects)) ** 0.5
+
+
+def theta(periods: int = GRUNFELD_YEARS) -> float:
+    """Return θ of Grunfeld's panel, with this number of periods."""
+    return theta_of(*components(), periods)
+
+
+def theta_swapped() -> float:
+    """Return θ with the two variances exchanged."""
+    effects, residual = components()
+    return theta_of(residual, effects, GRUNFELD_YEARS)
 
 
 def theta_without_root() -> float:
     """Return the share of the variance of a mean that is between entities."""
     effects, residual = components()
     return GRUNFELD_YEARS * effects / (residual + GRUNFELD_YEARS * effects)
+
+
+def theta_of_wages() -> float:
+    """Return θ of the wage panel, with union as the only predictor."""
+    return float(comparison("lwage ~ union").re.theta["theta"].iloc[0])
 
 
 # 2.3: the Hausman statistic of one coefficient.
@@ -75,17 +96,25 @@ def married_ratio(variance: str) -> float:
         "difference": row["fe_se"] ** 2 - row["re_se"] ** 2,
         "sum": row["fe_se"] ** 2 + row["re_se"] ** 2,
         "standard errors": (row["fe_se"] - row["re_se"]) ** 2,
+        "standard errors, not squared": row["fe_se"] - row["re_se"],
     }
     return float((row["fe"] - row["re"]) ** 2 / below[variance])
 
 
+def married_z() -> float:
+    """Return the signed root of the Hausman statistic: RE is above FE."""
+    return -(married_ratio("difference") ** 0.5)
+
+
 # 2.4: degrees of freedom with year dummies.
 
+YEARS = "lwage ~ union + hours + C(year)"
 
-def p_value(df: int | None = None) -> float:
-    """Return the p value of the sigmamore statistic on `df` degrees of freedom."""
-    test = comparison("lwage ~ union + hours + C(year)").hausman_sigmamore.statistic
-    return float(stats.chi2.sf(test.stat, test.df if df is None else df))
+
+def p_value(df: int | None = None, test: str = "hausman_sigmamore") -> float:
+    """Return the p value of one of the Hausman statistics on `df` degrees of freedom."""
+    statistic = getattr(comparison(YEARS), test).statistic
+    return float(stats.chi2.sf(statistic.stat, statistic.df if df is None else df))
 
 
 # 2.5: Mundlak's regression with lmer.
@@ -107,10 +136,23 @@ def union_contrast(controls: str) -> float:
 
 CONTROLS = " + educ + black + hisp"
 
+
+def union_ratio() -> float:
+    """Return between over within for union membership."""
+    params = parts_of_union(CONTROLS)
+    return float(params["union_between"] / params["union_within"])
+
+
+def union_re_minus_fe() -> float:
+    """Return RE minus FE for union membership, with the controls."""
+    compared = comparison(FOUR + CONTROLS)
+    return float(compared.re.params["union"] - compared.fe.params["union"])
+
+
 EXERCISES = (
     Exercise(
         id="2.1",
-        question="How much does log wage rise per year of experience within men?",
+        question="How much does log wage rise within men for each year that passes?",
         right=lambda: slope("exper_within", "lwage_within"),
         success="both sides lost their means, so only changes within men are left.",
         mistakes=(
@@ -125,6 +167,20 @@ EXERCISES = (
             Mistake(
                 lambda: slope("exper", "lwage_within"),
                 "only the wage was de-meaned. What has to happen to the regressor?",
+            ),
+            Mistake(
+                lambda: float(comparison(FOUR).fe.params["exper"]),
+                "that is the fixed-effects slope beside three other predictors, one of them "
+                "exper squared. Here exper stands alone.",
+            ),
+            Mistake(
+                lambda: slope("lwage_within", "exper_within"),
+                "that is years per unit of log wage. Which of the two is the response?",
+            ),
+            Mistake(correlation, "that is the correlation, which has no unit."),
+            Mistake(
+                lambda: float(np.expm1(slope("exper_within", "lwage_within"))),
+                "that is the growth of the wage itself. The question asks for log wage.",
             ),
         ),
     ),
@@ -146,6 +202,36 @@ EXERCISES = (
                 theta_without_root,
                 "a variance ratio. The formula for θ takes a square root before subtracting.",
             ),
+            Mistake(
+                lambda: theta(periods=8),
+                "that takes the eight years of the wage panel. How many has a firm?",
+            ),
+            Mistake(
+                lambda: theta(periods=10),
+                "T is the number of years, not the number of firms.",
+            ),
+            Mistake(
+                theta_swapped,
+                "the two variances are exchanged: which of them is the noise?",
+            ),
+            Mistake(
+                lambda: components()[0] / sum(components()),
+                "that is the share of u in the variance of a single year, the third entry.",
+            ),
+            Mistake(
+                lambda: theta_of(*np.sqrt(components()), GRUNFELD_YEARS),
+                "you took roots of the two entries. They are variances already, as the "
+                "formula wants them.",
+            ),
+            Mistake(
+                lambda: theta_of(*np.square(components()), GRUNFELD_YEARS),
+                "you squared the two entries. They are variances already, not standard "
+                "deviations.",
+            ),
+            Mistake(
+                theta_of_wages,
+                "that is θ of the wage panel with union alone. Here the firms are asked for.",
+            ),
         ),
     ),
     Exercise(
@@ -164,8 +250,29 @@ EXERCISES = (
                 "you subtracted standard errors. Variances subtract; standard errors do not.",
             ),
             Mistake(
-                lambda: married_ratio("difference") ** 0.5,
+                lambda: married_ratio("standard errors, not squared"),
+                "below the line stand standard errors. Square them first, then subtract.",
+            ),
+            Mistake(
+                lambda: -married_z(),
                 "that is the size of z. The statistic with a χ² distribution is its square.",
+            ),
+            Mistake(married_z, "that is z, with its sign. χ² is the square of it."),
+            Mistake(
+                lambda: -married_ratio("difference"),
+                "a square cannot be negative: the variances are the other way round.",
+            ),
+            Mistake(
+                lambda: float(stats.chi2.sf(married_ratio("difference"), 1)),
+                "that is the p value. The statistic itself is asked for.",
+            ),
+            Mistake(
+                lambda: float(comparison(FOUR).hausman.statistic.stat),
+                "that is the joint statistic of all four coefficients. Take married alone.",
+            ),
+            Mistake(
+                lambda: float(comparison(FOUR).hausman_sigmamore.statistic.stat),
+                "that is sigmamore for all four coefficients. Take married alone.",
             ),
         ),
     ),
@@ -183,8 +290,42 @@ EXERCISES = (
                 "you counted the year dummies. They are the ones that cannot disagree.",
             ),
             Mistake(
+                lambda: p_value(8),
+                "only one degree less than printed. How many of the terms have no between "
+                "part?",
+            ),
+            Mistake(
+                lambda: p_value(3),
+                "too many degrees. Does the constant belong to them?",
+            ),
+            Mistake(
                 lambda: p_value(1),
-                "one degree too few: union is not the only regressor with a between part.",
+                "too few degrees: which terms have a between part?",
+            ),
+            Mistake(
+                lambda: p_value(2, "hausman"),
+                "the degrees of freedom are right. The statistic is not the sigmamore one.",
+            ),
+            Mistake(
+                lambda: p_value(None, "hausman"),
+                "that is the printed p value of the plain Hausman test.",
+            ),
+            Mistake(
+                lambda: comparison(YEARS).mundlak_test.pvalue,
+                "that is the p value of Mundlak's test, which counts right by itself. Here "
+                "the sigmamore statistic is asked for.",
+            ),
+            Mistake(
+                lambda: comparison(YEARS).mundlak_test_clustered.pvalue,
+                "that is the p value of the clustered Mundlak test. Take sigmamore.",
+            ),
+            Mistake(
+                lambda: 1 - p_value(2),
+                "that is the area below the statistic. A p value is the area above it.",
+            ),
+            Mistake(
+                lambda: float(comparison(YEARS).hausman_sigmamore.statistic.stat),
+                "that is the statistic. Its p value is asked for.",
             ),
         ),
     ),
@@ -200,8 +341,24 @@ EXERCISES = (
                 "that is the gap without the three controls.",
             ),
             Mistake(
+                lambda: union_contrast(" + educ"),
+                "that is the gap with educ alone. Two controls are missing.",
+            ),
+            Mistake(
                 lambda: parts_of_union(CONTROLS)["union_between"],
                 "that is the between coefficient itself. What is it to be compared with?",
+            ),
+            Mistake(
+                lambda: parts_of_union(CONTROLS)["union_within"],
+                "that is the within coefficient itself. What is it to be compared with?",
+            ),
+            Mistake(
+                union_ratio,
+                "that is how many times as large one is. The difference is asked for.",
+            ),
+            Mistake(
+                union_re_minus_fe,
+                "that is RE minus FE. RE is a mixture of the two slopes, not the between one.",
             ),
             Mistake(
                 lambda: -union_contrast(CONTROLS),
