@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from course_lib.model_frame import GroupFactor
-from course_lib.validate import course_error
+from course_lib.validate import CourseError, course_error
 
 if TYPE_CHECKING:
     from course_lib.lmer import LmerResult
@@ -85,14 +85,22 @@ def _outer_and_inner(fit: LmerResult) -> tuple[GroupFactor, GroupFactor | None]:
     if len(factors) == 2:
         for inner, outer in (factors, factors[::-1]):
             pairs = pd.DataFrame({"inner": inner.codes, "outer": outer.codes}).drop_duplicates()
-            uncorrelated = int(inner.mask.sum()) == len(inner.terms)
-            if pairs["inner"].is_unique and uncorrelated:
+            if not pairs["inner"].is_unique:
+                continue
+            if int(inner.mask.sum()) == len(inner.terms):
                 return outer, inner
-    raise course_error(
+            raise _inexpressible(f"correlated effects of the inner factor {inner.name}")
+    names = ", ".join(factor.name for factor in factors)
+    raise _inexpressible(f"the grouping factors {names}, not two nested ones")
+
+
+def _inexpressible(what: str) -> CourseError:
+    return course_error(
         "fit",
         "must be a model that statsmodels' mixedlm can express",
-        f"the grouping factors {', '.join(f.name for f in factors)}, not simply nested",
-        "Stay with this result: mixedlm takes one grouping factor, or (1 | a/b).",
+        what,
+        "Stay with this result: mixedlm takes one grouping factor, or a second one nested in "
+        "it with uncorrelated effects, as in (1 | a/b).",
     )
 
 

@@ -97,9 +97,9 @@ def nights_answer(fit: LmerResult, smaller: LmerResult, larger: LmerResult) -> p
     )
 
 
-def nights_with(**parts: float) -> pd.Series:
-    """Replace parts of the right answer of exercise 1.5."""
-    return pd.Series({**right_nights(), **parts})
+def nights_with(part: str, value: float) -> pd.Series:
+    """Replace one part of the right answer of exercise 1.5."""
+    return pd.Series({**right_nights(), part: value})
 
 
 def right_nights() -> pd.Series:
@@ -295,25 +295,25 @@ EXERCISES = (
                 "night, and belongs to the line.",
             ),
             Mistake(
-                lambda: nights_with(sd=nights_fit().bse_fe["nights"]),
+                lambda: nights_with("sd", nights_fit().bse_fe["nights"]),
                 "'sd' is the standard error of the mean slope, not the spread of people.",
             ),
             Mistake(
-                lambda: nights_with(sd=sd_of(nights_fit(), "Subject", "Intercept")),
+                lambda: nights_with("sd", sd_of(nights_fit(), "Subject", "Intercept")),
                 "'sd' is the spread of the intercepts. The question is about the slopes.",
             ),
             Mistake(
-                lambda: nights_with(sd=nights_fit().coef()["Subject"]["nights"].std()),
+                lambda: nights_with("sd", nights_fit().coef()["Subject"]["nights"].std()),
                 "'sd' is the spread of the partially pooled slopes, which are drawn together. "
                 "The model has an estimate of the spread itself.",
             ),
             Mistake(
-                lambda: nights_with(sd=sleep_slopes_sd(BASELINE)),
+                lambda: nights_with("sd", sleep_slopes_sd(BASELINE)),
                 "'sd' is the spread of separate lines, which contains noise. The model has an "
                 "estimate without it.",
             ),
             Mistake(
-                lambda: nights_with(lr=chi2.sf(right_nights()["lr"], df=2)),
+                lambda: nights_with("lr", chi2.sf(right_nights()["lr"], df=2)),
                 "'lr' is a p-value. The question asks for the statistic itself.",
             ),
             Mistake(
