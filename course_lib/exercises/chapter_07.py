@@ -1,0 +1,326 @@
+"""Exercises of chapter 7: residuals, shrinkage, unequal variances, influence."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from course_lib.datasets import load
+from course_lib.exercises.checker import Exercise, Mistake
+from course_lib.influence import influence
+from course_lib.lmer import LmerResult, lmer
+from course_lib.residuals import residual_frame
+
+__all__ = ["EXERCISES"]
+
+
+@functools.cache
+def slope_fit(without: tuple[str, ...] = (), reml: bool = True) -> LmerResult:
+    """Fit the random-slope model to the sleep study without some subjects."""
+    sleep = load("sleepstudy")
+    rows = ~sleep["Subject"].isin(without)
+    return lmer("Reaction ~ Days + (Days | Subject)", sleep[rows], reml=reml)
+
+
+# 7.1: a marginal Pearson residual.
+
+
+@functools.cache
+def row_of_332() -> pd.Series:
+    """Return the residuals of subject 332 on day 6."""
+    sleep = load("sleepstudy")
+    row = sleep.query("Subject == '332' and Days == 6").index[0]
+    return residual_frame(slope_fit()).loc[row]
+
+
+def marginal_sd(day: int = 6, cov: bool = True, residual: bool = True) -> float:
+    """Return the standard deviation of a row; without the covariance, or without σ²."""
+    Sigma, z = slope_fit().cov_re["Subject"].to_numpy(), np.array([1, day])
+    Sigma = Sigma if cov else np.diag(Sigma.diagonal())
+    return float(np.sqrt(z @ Sigma @ z + residual * slope_fit().scale))
+
+
+# 7.2: rows for a shrinkage factor.
+
+
+def rows_needed(sd_group: float = 1, sd_row: float = 2, share: float = 0.8) -> int:
+    """Return the smallest number of rows whose shrinkage factor is at least `share`."""
+    return next(
+        n
+        for n in itertools.count(1)
+        if n * sd_group**2 >= share * (n * sd_group**2 + sd_row**2) - 1e-9
+    )
+
+
+# 7.3: boys and girls.
+
+
+@functools.cache
+def own_residuals() -> pd.DataFrame:
+    """Return the orthodont data with the residuals around each child's own line."""
+    data = load("orthodont")
+    children = data.groupby("Subject")
+    age = data["age"] - children["age"].transform("mean")
+    size = data["distance"] - children["distance"].transform("mean")
+    slope = (age * size).groupby(data["Subject"]).sum() / (age**2).groupby(
+        data["Subject"]
+    ).sum()
+    return data.assign(own=size - data["Subject"].map(slope) * age)
+
+
+def sex_ratio(values: pd.Series) -> float:
+    """Return the standard deviation of boys over that of girls."""
+    spread = values.groupby(load("orthodont")["Sex"]).std()
+    return float(spread["Male"] / spread["Female"])
+
+
+def pooled_ratio() -> float:
+    """Return the ratio of the pooled standard deviations around the own lines."""
+    # Residuals of each child have mean zero, and the divisor is the same for every child.
+    mean_square = (own_residuals()["own"] ** 2).groupby(own_residuals()["Sex"]).mean()
+    return float(np.sqrt(mean_square["Male"] / mean_square["Female"]))
+
+
+def ratio_of_sums() -> float:
+    """Return the ratio without dividing by the number of children."""
+    squares = (own_residuals()["own"] ** 2).groupby(own_residuals()["Sex"]).sum()
+    return float(np.sqrt(squares["Male"] / squares["Female"]))
+
+
+def ratio_of_mean_sds() -> float:
+    """Return the ratio of the children's average standard deviations."""
+    sds = own_residuals().groupby(["Sex", "Subject"])["own"].std().groupby("Sex").mean()
+    return float(sds["Male"] / sds["Female"])
+
+
+# 7.4: the most influential child.
+
+
+@functools.cache
+def growth_fit() -> LmerResult:
+    """Fit growth by sex to the orthodont data."""
+    return lmer("distance ~ age * Sex + (age | Subject)", load("orthodont"))
+
+
+@functools.cache
+def left_out() -> pd.DataFrame:
+    """Return the changes by leaving out each child."""
+    return influence(growth_fit())
+
+
+def fall(child: str) -> float:
+    """Return the share by which the residual variance falls without a child."""
+    return float(-left_out().loc[child, "vcov: Residual"] / growth_fit().scale)
+
+
+def most_influential() -> str:
+    """Return the child with the largest Cook's distance."""
+    return left_out()["cooks_distance"].idxmax()
+
+
+def largest_residual() -> str:
+    """Return the child with the largest standardised residual."""
+    frame = residual_frame(growth_fit())
+    return frame.loc[frame["resid_std"].abs().idxmax(), "Subject"]
+
+
+# 7.5: without the two most erratic people.
+
+
+@functools.cache
+def erratic() -> tuple[str, str]:
+    """Return the two subjects with the largest scatter around their own lines."""
+    sleep = load("sleepstudy")
+    scatter = {
+        name: np.polyfit(rows["Days"], rows["Reaction"], 1, full=True)[1][0]
+        for name, rows in sleep.groupby("Subject")
+    }
+    last, first = sorted(scatter, key=scatter.get)[-2:]
+    return first, last
+
+
+def answer(fit: LmerResult) -> dict[str, float]:
+    """Return mean slope, its standard error and σ."""
+    return {
+        "slope": float(fit.fe_params["Days"]),
+        "error": float(fit.bse_fe["Days"]),
+        "sigma": float(np.sqrt(fit.scale)),
+    }
+
+
+@functools.cache
+def without_wild_rows() -> dict[str, float]:
+    """Return the answer for the fit without the rows beyond three σ."""
+    wild = slope_fit().resid.abs() > 3 * np.sqrt(slope_fit().scale)
+    return answer(lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy")[~wild]))
+
+
+EXERCISES = (
+    Exercise(
+        id="7.1",
+        question="What is the marginal Pearson residual of subject 332 on day 6?",
+        right=lambda: row_of_332()["resid_marginal"] / marginal_sd(),
+        success="the row is far from the average line, but people differ so much on day 6 that "
+        "it is not five standard deviations off, as its conditional residual is.",
+        tolerance=0.005,
+        mistakes=(
+            Mistake(
+                lambda: row_of_332()["resid"] / np.sqrt(slope_fit().scale),
+                "that is the conditional one. Which line does the marginal one start from?",
+            ),
+            Mistake(
+                lambda: row_of_332()["resid_marginal"] / np.sqrt(slope_fit().scale),
+                "you divided by σ alone. What else is random in a marginal residual?",
+            ),
+            Mistake(
+                lambda: row_of_332()["resid_marginal"] / marginal_sd(residual=False),
+                "you divided by the spread of people alone. The row's own noise is missing.",
+            ),
+            Mistake(  # by chance the allowance for β has the same effect
+                lambda: row_of_332()["resid_marginal"] / marginal_sd(cov=False),
+                "the divisor is a little small. Is the covariance of intercept and slope in "
+                "it? Or did you allow for the estimation of β (`resid_marginal_std`)?",
+            ),
+            Mistake(
+                lambda: row_of_332()["resid_marginal"] / marginal_sd(day=0),
+                "you divided by the standard deviation of day 0.",
+            ),
+            Mistake(
+                lambda: row_of_332()["resid_marginal"],
+                "that is the raw residual in ms. Divide by what the model expects.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="7.2",
+        question="How many rows must a group have for a shrinkage factor of 0.8 or more?",
+        right=rows_needed,
+        success="the noise of a row counts with its variance, four times that of the groups. "
+        "With three rows nothing could be seen; with this many, modes begin to show groups.",
+        tolerance=1e-9,
+        mistakes=(
+            Mistake(
+                lambda: rows_needed(sd_row=np.sqrt(2)),
+                "you put in standard deviations. The formula has variances.",
+            ),
+            Mistake(
+                lambda: rows_needed(sd_group=2, sd_row=1),
+                "which of the two standard deviations is that of rows, and which of groups?",
+            ),
+            Mistake(
+                lambda: rows_needed() - 1,
+                "one row short: compute the factor for this number.",
+            ),
+            Mistake(
+                lambda: rows_needed() + 1,
+                "one row more than needed: 0.8 itself is enough.",
+            ),
+            Mistake(
+                lambda: rows_needed(share=0.5),
+                "with this many, only half of the message survives.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="7.3",
+        question="How many times as large as the girls' is the boys' residual sd?",
+        right=pooled_ratio,
+        success="boys scatter more than twice as much around their own lines, so one σ for all "
+        "children is wrong: too large for girls, too small for boys.",
+        mistakes=(
+            Mistake(
+                lambda: pooled_ratio() ** 2,
+                "that is the ratio of the variances.",
+            ),
+            Mistake(
+                lambda: 1 / pooled_ratio(),
+                "that is girls over boys.",
+            ),
+            Mistake(
+                ratio_of_sums,
+                "there are more boys than girls. Divide by the degrees of freedom.",
+            ),
+            Mistake(
+                ratio_of_mean_sds,
+                "you averaged the children's standard deviations. Pool the squares first.",
+            ),
+            Mistake(
+                lambda: sex_ratio(growth_fit().resid),
+                "those are conditional residuals of a mixed model, whose lines are shrunken.",
+            ),
+            Mistake(
+                lambda: sex_ratio(load("orthodont")["distance"]),
+                "that is the spread of the distances. The lines must be taken out first.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="7.4",
+        question="By which proportion does the residual variance fall without the child whose "
+        "Cook's distance is largest?",
+        right=lambda: fall(most_influential()),
+        success="one child of 27 holds an eighth of the residual variance. It is not the one "
+        "with the largest residual: whose rows are odd and whose line pulls are two questions.",
+        mistakes=(
+            Mistake(
+                lambda: fall(largest_residual()),
+                "that is the child with the largest residual. Whom does Cook's distance name?",
+            ),
+            Mistake(
+                lambda: 1 - np.sqrt(1 - fall(most_influential())),
+                "that is the fall of the standard deviation.",
+            ),
+            Mistake(
+                lambda: -left_out().loc[most_influential(), "vcov: Residual"],
+                "that is the fall in mm². As a proportion of what?",
+            ),
+            Mistake(
+                lambda: fall(most_influential()) / (1 - fall(most_influential())),
+                "you divided by the variance without the child. It falls from the one with it.",
+            ),
+            Mistake(
+                lambda: 1 - fall(most_influential()),
+                "that is the share that stays.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="7.5",
+        question="Without the two most erratic people: mean slope, its standard error, and σ?",
+        right=lambda: answer(slope_fit(erratic())),
+        success="σ falls by a quarter, yet the standard error of the mean slope hardly "
+        "changes, because it rests on how people differ. The slowing is there without the two "
+        "as well.",
+        kind="mapping",
+        tolerance=0.004,
+        mistakes=(
+            Mistake(
+                lambda: answer(slope_fit(erratic()[:1])),
+                "only the most erratic one is left out here.",
+            ),
+            Mistake(
+                lambda: answer(slope_fit(erratic()[1:])),
+                "the most erratic one is still in.",
+            ),
+            Mistake(
+                lambda: answer(slope_fit(erratic(), reml=False)),
+                "those are ML estimates; the question asks for REML.",
+            ),
+            Mistake(
+                lambda: answer(slope_fit()),
+                "that is the fit to all rows.",
+            ),
+            Mistake(
+                without_wild_rows,
+                "you left out three rows. The question is about two people.",
+            ),
+            Mistake(
+                lambda: answer(slope_fit(erratic())) | {"sigma": slope_fit(erratic()).scale},
+                "'sigma' is the variance. The question asks for its square root.",
+            ),
+        ),
+    ),
+)
