@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from course_lib.compare import lr_test
+from course_lib.compare import LRTest, lr_test
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
 from course_lib.lmer import LmerResult, lmer
@@ -25,14 +25,22 @@ def parabola(bar: str) -> LmerResult:
     return lmer(f"Reaction ~ {curve} + ({curve} {bar} Subject)", load("sleepstudy"))
 
 
+def random_columns(fit: LmerResult) -> int:
+    """Return the columns of Z: groups times coefficients, summed over the factors."""
+    return sum(len(factor.keys) * len(factor.terms) for factor in fit.frame.factors)
+
+
 # 3.2: columns of Z.
 
 
 @functools.cache
 def columns_of_z(brackets: str) -> int:
-    """Return groups times coefficients, summed over the factors."""
-    fit = lmer(f"score ~ time + {brackets}", load("school_growth"))
-    return sum(len(factor.keys) * len(factor.terms) for factor in fit.frame.factors)
+    """Return the columns of Z for students in classes in schools."""
+    return random_columns(lmer(f"score ~ time + {brackets}", load("school_growth")))
+
+
+STUDENTS = "(time | student_id)"
+IN_CLASSES = f"{STUDENTS} + (1 | school/class_number)"
 
 
 # 3.3: orders within users.
@@ -51,9 +59,11 @@ def items() -> pd.DataFrame:
 
 
 @functools.cache
-def price_sd(brackets: str, group: str, fixed: str = "name") -> float:
-    """Return the standard deviation of one group's random intercept of log prices."""
-    table = lmer(f"log(price) ~ {fixed} + {brackets}", items()).varcorr()
+def price_sd(
+    brackets: str, group: str, fixed: str = "name", response: str = "log(price)"
+) -> float:
+    """Return the standard deviation of one group's random intercept, or of the residual."""
+    table = lmer(f"{response} ~ {fixed} + {brackets}", items()).varcorr()
     return float(table.set_index("group").loc[group, "sdcor"])
 
 
@@ -80,13 +90,14 @@ def mixture_critical() -> float:
 # 3.6: the variance of batches.
 
 
-def batch_test(method: str, reml: bool = True) -> float:
-    """Return the p value of batches beyond casks."""
+def batch_test(method: str, reml: bool = True, cask: str = "sample") -> LRTest:
+    """Test batches beyond casks."""
     casks, both = (
         lmer(f"strength ~ 1 + {brackets}", load("pastes"), reml=reml)
-        for brackets in ("(1 | sample)", "(1 | sample) + (1 | batch)")
+        for brackets in (f"(1 | {cask})", f"(1 | {cask}) + (1 | batch)")
     )
-    return lr_test(casks, both, method).pvalue
+    rng = np.random.default_rng(36) if method == "bootstrap" else None
+    return lr_test(casks, both, method, n_sim=2000, rng=rng, progress=False)
 
 
 NESTED = "(1 | user/order)"
@@ -115,26 +126,50 @@ EXERCISES = (
                 lambda: parabola("|").npar + 3,
                 "a covariance matrix is symmetric: each covariance counts once.",
             ),
+            Mistake(
+                lambda: random_columns(parabola("|")),
+                "those are the columns of Z, one predicted value each; b is not a parameter.",
+            ),
+            Mistake(
+                lambda: parabola("|").npar + random_columns(parabola("|")),
+                "you counted the predicted values b as well; they are not parameters.",
+            ),
         ),
     ),
     Exercise(
         id="3.2",
-        question="How many columns has Z, counting every group's intercept and slope?",
-        right=lambda: columns_of_z("(time | school/class_number)"),
-        success="each school and each class within a school has a level and a slope.",
+        question="How many columns has Z for students in classes in schools?",
+        right=lambda: columns_of_z(IN_CLASSES),
+        success="two for each student, one for each school and for each class within one.",
         tolerance=1e-9,
         mistakes=(
             Mistake(
-                lambda: columns_of_z("(1 | school/class_number)"),
+                lambda: columns_of_z("(1 | student_id) + (1 | school/class_number)"),
                 "those are the groups. How many coefficients has each?",
             ),
             Mistake(
-                lambda: columns_of_z("(time | school) + (time | class_number)"),
+                lambda: columns_of_z(f"{STUDENTS} + (1 | school) + (1 | class_number)"),
                 "you counted class numbers, not classes. What does the slash do?",
             ),
             Mistake(
-                lambda: columns_of_z("(time | class_id)"),
-                "those are the columns of the classes. The slash stands for two brackets.",
+                lambda: columns_of_z(STUDENTS),
+                "those are the columns of the students alone.",
+            ),
+            Mistake(
+                lambda: columns_of_z(f"{STUDENTS} + (1 | class_id)"),
+                "the schools are missing. The slash stands for two brackets.",
+            ),
+            Mistake(
+                lambda: columns_of_z(f"{STUDENTS} + (1 | school)"),
+                "the classes are missing. The slash stands for two brackets.",
+            ),
+            Mistake(
+                lambda: columns_of_z(f"{STUDENTS} + (time | school/class_number)"),
+                "you gave everybody a slope. What stands to the left of the second bar?",
+            ),
+            Mistake(
+                lambda: columns_of_z(IN_CLASSES) + 2,
+                "the two fixed columns belong to X.",
             ),
         ),
     ),
@@ -151,6 +186,22 @@ EXERCISES = (
             Mistake(
                 lambda: price_sd(NESTED, "user"),
                 "that is how users differ from each other.",
+            ),
+            Mistake(
+                lambda: price_sd(NESTED, "user") ** 2,
+                "that is a variance, and the users'. Look at the row of the orders.",
+            ),
+            Mistake(
+                lambda: price_sd(NESTED, "Residual"),
+                "that is how items of one order differ: the residual.",
+            ),
+            Mistake(
+                lambda: price_sd("(1 | user) + (1 | order)", "Residual"),
+                "that is a residual, and of a fit that mixes up the orders of all users.",
+            ),
+            Mistake(
+                lambda: price_sd(NESTED, "order:user", response="price"),
+                "that is in euro. Take the logarithm of the price in the formula.",
             ),
             Mistake(
                 lambda: price_sd(NESTED, "order:user") ** 2,
@@ -171,6 +222,14 @@ EXERCISES = (
             Mistake(
                 lambda: lower_by("aic", reml=True),
                 "those are REML fits. Do the two models have the same fixed part?",
+            ),
+            Mistake(
+                lambda: -lower_by("aic", reml=True),
+                "those are REML fits, and the sign is turned. Compare the fixed parts first.",
+            ),
+            Mistake(
+                lambda: -lower_by("llf"),
+                "that is the gain in log-likelihood. AIC has a factor of two and a price.",
             ),
             Mistake(lambda: lower_by("bic"), "that is the difference of BIC."),
             Mistake(
@@ -202,25 +261,49 @@ EXERCISES = (
                 lambda: stats.chi2.isf(0.1, 2),
                 "you halved the p-value of χ²₂. That leaves out the part of χ²₁.",
             ),
+            Mistake(
+                lambda: stats.chi2.isf(0.1, 1),
+                "that is for one variance without a covariance: ½χ²₀ + ½χ²₁.",
+            ),
         ),
     ),
     Exercise(
         id="3.6",
-        question="What is the p-value of one added variance, the batches', by REML?",
-        right=lambda: batch_test("boundary"),
+        question="Which p-value does the boundary rule give for the batches, by REML?",
+        right=lambda: batch_test("boundary").pvalue,
         success="one variance without a covariance: half of the naive p-value.",
         mistakes=(
             Mistake(
-                lambda: batch_test("chi2"),
+                lambda: batch_test("chi2").pvalue,
                 "that is the naive p-value of χ²₁; the variance is on its boundary.",
             ),
             Mistake(
-                lambda: batch_test("boundary", reml=False),
+                lambda: batch_test("boundary", reml=False).pvalue,
                 "those are ML fits; the question asks for REML, which is allowed here.",
             ),
             Mistake(
-                lambda: batch_test("chi2", reml=False),
+                lambda: batch_test("chi2", reml=False).pvalue,
                 "ML and the naive χ²₁: both differ from what is asked.",
+            ),
+            Mistake(
+                lambda: batch_test("boundary").statistic,
+                "that is G itself. What is the probability of a value as large or larger?",
+            ),
+            Mistake(
+                lambda: stats.chi2.sf(batch_test("chi2").statistic, 2),
+                "you compared with χ²₂, but only one parameter is added.",
+            ),
+            Mistake(
+                lambda: batch_test("boundary", cask="cask").pvalue,
+                "a, b and c are used again in every batch. Which column names a cask alone?",
+            ),
+            Mistake(
+                lambda: batch_test("chi2", cask="cask").pvalue,
+                "naive, and with labels that every batch uses again: which column is unique?",
+            ),
+            Mistake(
+                lambda: batch_test("bootstrap").pvalue,
+                "near a bootstrap p-value: sound, but the question asks for the boundary rule.",
             ),
         ),
     ),
