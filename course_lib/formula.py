@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-from formulaic import Formula
-from formulaic.errors import FormulaicError
+from typing import TYPE_CHECKING
 
 from course_lib.validate import CourseError, course_error
+
+if TYPE_CHECKING:
+    from formulaic import Formula
 
 __all__ = ["Bar", "ParsedFormula", "parse_formula", "reading_error"]
 
@@ -207,6 +208,9 @@ def _expand_groups(right: str, formula: str) -> list[tuple[str, ...]]:
 
 
 def _formulaic(text: str) -> Formula:
+    from formulaic import Formula  # slow to import: only when a formula is read
+    from formulaic.errors import FormulaicError
+
     try:
         return Formula(text)
     except FormulaicError as error:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from formulaic import Formula, ModelSpec
-from formulaic.errors import DataMismatchWarning, FormulaicError
 
 from course_lib.formula import ParsedFormula, parse_formula, reading_error
 from course_lib.validate import (
@@ -24,6 +23,9 @@ from course_lib.validate import (
     listing,
     suggestion,
 )
+
+if TYPE_CHECKING:
+    from formulaic import ModelSpec
 
 __all__ = ["GroupFactor", "ModelFrame", "model_frame"]
 
@@ -245,6 +247,9 @@ def _matrices(parsed: ParsedFormula, rows: pd.DataFrame) -> dict[str, pd.DataFra
 def _build(
     parts: dict[str, str], parsed: ParsedFormula, rows: pd.DataFrame
 ) -> list[pd.DataFrame]:
+    from formulaic import Formula  # slow to import: only when a formula is read
+    from formulaic.errors import FormulaicError
+
     try:
         with np.errstate(all="ignore"):  # log(-1): reported below, with its name
             built = Formula(**parts).get_model_matrix(
@@ -387,6 +392,8 @@ def _new_matrix(
     specs: tuple[ModelSpec, ...], variables: tuple[str, ...], data: pd.DataFrame
 ) -> np.ndarray:
     """Design columns for new rows; NaN where a needed predictor is missing."""
+    from formulaic.errors import DataMismatchWarning, FormulaicError
+
     check_columns("newdata", data, variables)
     complete = data[list(variables)].notna().all(axis=1).to_numpy()
     rows = data.loc[complete]
