@@ -230,6 +230,7 @@ EXERCISES = (
         right=pooled_ratio,
         success="boys scatter more than twice as much around their own lines, so one σ for all "
         "children is wrong: too large for girls, too small for boys.",
+        tolerance=0.0025,
         mistakes=(
             Mistake(
                 lambda: pooled_ratio() ** 2,
