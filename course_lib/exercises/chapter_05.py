@@ -101,6 +101,13 @@ def noise_share() -> float:
     return noise() / float(children()["slope"].var())
 
 
+def noise_share_without_one() -> float:
+    """Return the share without the child that strays most from its line."""
+    lines = children()
+    lines = lines.drop(lines["rss"].idxmax())
+    return float((residual_sd(lines) ** 2 / lines["spread"]).mean() / lines["slope"].var())
+
+
 def noise_share_wrong_df() -> float:
     """Return the share if only one estimated number a child is counted."""
     lines = children()
@@ -134,10 +141,10 @@ def wage_slopes() -> dict[str, float]:
     }
 
 
-def wage_answer(within: str, between: str) -> dict[str, float]:
-    """Return two of the slopes under the names asked for."""
+def wage_answer(within: str, between: str, pooled: str = "pooled") -> dict[str, float]:
+    """Return three of the slopes under the names asked for."""
     found = wage_slopes()
-    return {"within": found[within], "between": found[between]}
+    return {"within": found[within], "between": found[between], "pooled": found[pooled]}
 
 
 # 5.5: Q by sector.
@@ -220,7 +227,7 @@ EXERCISES = (
         right=lambda: expected_negative(schools("Public"), schools("Public")),
         success="the steeper the common slope, the fewer fall below zero by chance. The "
         "count in the data is a little larger, and no surprise.",
-        tolerance=0.05,
+        tolerance=0.006,
         mistakes=(
             Mistake(
                 lambda: float((schools("Public")["slope"] < 0).sum()),
@@ -229,6 +236,29 @@ EXERCISES = (
             Mistake(
                 lambda: expected_negative(schools("Public"), schools()),
                 "you took slope and σ of all the schools. The public schools have their own.",
+            ),
+            Mistake(
+                lambda: expected_negative(
+                    schools("Public"), schools(), slope=common_slope(schools("Public"))
+                ),
+                "the slope is that of the public schools, but σ is that of all. Take both "
+                "from the public schools.",
+            ),
+            Mistake(
+                lambda: expected_negative(
+                    schools("Public"),
+                    schools("Public"),
+                    slope=schools("Public")["slope"].mean(),
+                ),
+                "you took the plain mean of the slopes. The common slope weights each by its "
+                "spread of x.",
+            ),
+            Mistake(
+                lambda: (
+                    len(schools("Public"))
+                    - expected_negative(schools("Public"), schools("Public"))
+                ),
+                "that is how many would be above zero.",
             ),
             Mistake(
                 lambda: expected_negative(schools(), schools()),
@@ -255,8 +285,9 @@ EXERCISES = (
         id="5.3",
         question="Which share of the variance of the children's slopes is noise?",
         right=noise_share,
-        success="more than half of the variance of the slopes would be there if all children "
-        "grew alike.",
+        success="by this estimate more than half of the variance of the slopes would be there "
+        "if all children grew alike. But it rests much on one child, whose points stray far "
+        "from its line: the solution leaves it out and looks again.",
         tolerance=0.015,
         mistakes=(
             Mistake(lambda: 1 - noise_share(), "that is the share that is not noise."),
@@ -273,6 +304,22 @@ EXERCISES = (
                 "σ²/n is the noise of a mean. What is the noise of a slope?",
             ),
             Mistake(
+                lambda: 1 / noise_share(), "upside down: noise over variance is asked for."
+            ),
+            Mistake(
+                lambda: noise_share() * len(children()),
+                "you added up the noise of all the children. Take its mean.",
+            ),
+            Mistake(
+                lambda: residual_sd(children()) ** 2 / float(children()["slope"].var()),
+                "σ² is the noise of one point. For the noise of a slope, the spread of the "
+                "ages is missing.",
+            ),
+            Mistake(
+                noise_share_without_one,
+                "you left out the child that strays most. Take all of them here.",
+            ),
+            Mistake(
                 noise_share_wrong_df,
                 "σ² is too small: how many numbers does each child's line cost?",
             ),
@@ -284,17 +331,18 @@ EXERCISES = (
     ),
     Exercise(
         id="5.4",
-        question="What are the slopes of log wage on experience, within and between men?",
+        question="What are the slopes of log wage on experience: within men, between men, pooled?",
         right=lambda: wage_answer("within", "between"),
         kind="mapping",
-        success="opposite signs: Simpson's paradox in real data. A man's wage rises over his "
-        "years; men with more experience on average earn a little less than the others.",
+        success="within and between have opposite signs: a reversal between levels. It is not "
+        "Simpson's paradox, because the line through all rows does not fall.",
         tolerance=0.02,
         mistakes=(
             Mistake(
                 lambda: {
                     "within": wage_slopes()["between"],
                     "between": wage_slopes()["within"],
+                    "pooled": wage_slopes()["pooled"],
                 },
                 "these two values belong under each other's name: either you swapped them, or "
                 "you grouped by year instead of by man.",
@@ -303,6 +351,14 @@ EXERCISES = (
                 lambda: wage_answer("pooled", "between"),
                 "your within slope is that of all rows in one pot. Compare each man with "
                 "himself only.",
+            ),
+            Mistake(
+                lambda: {
+                    **wage_answer("within", "between"),
+                    "between": -wage_slopes()["between"],
+                },
+                "check the sign of your between slope: do men with more experience on average "
+                "earn more or less?",
             ),
             Mistake(
                 lambda: wage_answer("within", "pooled"),
@@ -321,7 +377,8 @@ EXERCISES = (
         right=lambda: by_sector(q_of),
         kind="mapping",
         success="each Q is now only a little above its number of schools less one, within "
-        "what chance gives. The sectors differ in slope, and that was most of the excess.",
+        "what chance gives. So most of the excess goes together with the sector. That does "
+        "not say that the sector causes it.",
         mistakes=(
             Mistake(
                 lambda: by_sector(
