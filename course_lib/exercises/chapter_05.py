@@ -331,7 +331,7 @@ EXERCISES = (
     ),
     Exercise(
         id="5.4",
-        question="What are the slopes of log wage on experience: within men, between men, pooled?",
+        question="What are the slopes of log wage on experience: within, between, pooled?",
         right=lambda: wage_answer("within", "between"),
         kind="mapping",
         success="within and between have opposite signs: a reversal between levels. It is not "
