@@ -518,7 +518,7 @@ BREAK_CHAPTER = {
     "machine_paths": [
         give_output(2, {"text/plain": "read /home/ada/course/data.csv"}),
         give_output(2, {"text/html": "C:\\Users\\ada"}),
-        give_output(2, {"application/json": {"file": ["/root/x"]}}),
+        give_output(2, {"application/json": {"file": ["/home/x"]}}),
         give_output(2, {"text/plain": "/conda/lib/site-packages/numpy/a.py:1: Warning"}),
         edit(2, source="pd.read_csv('/work/data.csv')"),
         edit(2, outputs=[{"output_type": "stream", "text": ["in /tmp/x.py"]}]),
