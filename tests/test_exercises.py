@@ -1,6 +1,8 @@
 """The exercise checker on made-up exercises, then every exercise of the course on itself."""
 
-import importlib
+import re
+import subprocess
+import sys
 import types
 from decimal import Decimal
 from fractions import Fraction
@@ -9,7 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from course_lib.exercises import Exercise, Mistake, Verdict, check, checker, judge, progress
+from course_lib.datasets import load
+from course_lib.exercises import Exercise, Mistake, Verdict, check, judge, progress
+from course_lib.exercises.checker import read, same, value_of
+from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
+from course_lib.lmer import lmer
 from course_lib.validate import CourseError
 
 RIGHT = 12.3456
@@ -41,6 +47,11 @@ MAPPING = Exercise(
     lambda: pd.Series({"Intercept": 251.4, "Days": 10.47}),
     "Both.",
     kind="mapping",
+    mistakes=(
+        Mistake(lambda: {"Intercept": 306.0, "Days": 10.47}, "that is the level on day 4.5."),
+        Mistake(lambda: {"Intercept": 251.4, "Days": 7.2}, "that is the REML slope."),
+        Mistake(lambda: {"Intercept": 10.47, "Days": 251.4}, "swapped."),
+    ),
 )
 CHOICE = Exercise(
     "98.10",
@@ -62,15 +73,30 @@ class Hostile:
         raise RuntimeError("hands off")
 
     __array__ = __float__ = __eq__ = __len__ = __iter__ = __repr__ = __bool__ = _break
+    __getattr__ = __getitem__ = __call__ = __index__ = __sub__ = __abs__ = __str__ = _break
     __hash__ = None
+
+
+class HostileDict(dict):
+    """A dict that cannot be read."""
+
+    items = values = keys = __iter__ = __getitem__ = Hostile._break
+
+
+def deep(levels):
+    """A dict and a list within a dict and a list, and so on."""
+    answer = {"Days": [1.0]}
+    for _ in range(levels):
+        answer = {"Days": [answer], "Intercept": answer}
+    return answer
 
 
 @pytest.fixture(autouse=True)
 def fresh_session(monkeypatch):
     module = types.ModuleType("course_lib.exercises.chapter_98")
     module.EXERCISES = EVERY
-    monkeypatch.setitem(importlib.sys.modules, module.__name__, module)
-    monkeypatch.setattr(checker, "session", {})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    session.clear()
 
 
 def hint(exercise, answer):
@@ -125,7 +151,18 @@ def test_known_mistake_gets_its_own_hint():
         (RIGHT * 100, "factor of 100"),
         (RIGHT / 100, "factor of 100"),
         (RIGHT * 1.03, "close"),
-        (99.0, "Read the question again: How large is the slope?"),
+        (RIGHT**2, "a variance in place of a standard deviation"),
+        (np.sqrt(RIGHT), "a standard deviation in place of a variance"),
+        (1 / RIGHT, "upside down"),
+        (RIGHT * 1000, "factor of 1000"),
+        (99.0, "sign and order of magnitude are right, the number is not"),
+        (-99.0, "the sign is not right"),
+        (4321.0, "the size is too large by an order of magnitude"),
+        (-4321.0, "the sign is not right"),
+        (0.2, "the size is too small by an order of magnitude"),
+        (0, "the size is too small"),
+        (1e308, "the size is too large"),
+        (10**400, "infinite"),
         ("12.3456", "not text"),
         (["12.3456"], "not text"),
         (True, "not True or False"),
@@ -160,22 +197,50 @@ def test_specific_mistake_comes_before_the_general_hint():
     [
         (SEQUENCE, [612.0], "give 2 numbers; this is 1"),
         (SEQUENCE, [35.0, 612.0], "order"),
-        (SEQUENCE, (612.0, 99.0), "1 of 2 numbers are right"),
-        (SEQUENCE, [1.0, 2.0], "Read the question again"),
+        (SEQUENCE, (612.0, 99.0), "not right: number 2 (sign and order"),
+        (SEQUENCE, [-1.0, 7.0], "not right: number 1 (the sign is not right), number 2 (sign"),
+        (SEQUENCE, [-612.0, -35.0], "the size is right, the sign is not"),
         (MAPPING, 10.47, "by name, in a dict or a Series"),
         (MAPPING, {"Intercept": 251.4}, "no value named 'Days'"),
-        (MAPPING, {"Intercept": 251.4, "Days": 1.0}, "the value of 'Days' is not right"),
+        (MAPPING, {"intercept": 251.4}, "no value named 'Intercept' or 'Days'"),
+        (
+            MAPPING,
+            {"Intercept": 251.4, "Days": 1.0},
+            "not right: 'Days' (the size is too",
+        ),
+        (MAPPING, {"Intercept": 0.2514, "Days": 2.0}, "'Intercept' (off by a factor of 100"),
+        (MAPPING, {"Intercept": 7.0, "Days": -2.0}, "'Days' (the sign is not right)"),
+        (MAPPING, {"Intercept": [1, 2], "Days": None}, "'Intercept': give a single number; "),
+        (MAPPING, {"Intercept": [1, 2], "Days": None}, "'Days': the answer is None"),
         (MAPPING, {"Intercept": 251.4, "Days": "ten"}, "not text"),
         (CHOICE, "both", "not one of the choices"),
         (CHOICE, True, "a text in quotes"),
         (CHOICE, 1, "a text in quotes"),
         (TRUTH, "True", "without quotation marks"),
         (TRUTH, 1, "without quotation marks"),
-        (TRUTH, False, "Is it singular?"),
+        (TRUTH, False, "look for the cell that shows it"),
     ],
 )
 def test_other_kinds_are_told_why(exercise, answer, words):
     assert words in hint(exercise, answer)
+
+
+def test_right_parts_are_not_blamed():
+    words = hint(MAPPING, {"Intercept": 251.4, "Days": 1.0})
+    assert "'Intercept'" not in words
+    assert "number 1" not in hint(SEQUENCE, [612.0, 99.0])
+
+
+def test_each_part_is_told_its_own_mistake():
+    both = hint(MAPPING, {"Intercept": 306.0, "Days": 7.2})
+    assert both == "Not yet: that is the level on day 4.5. that is the REML slope."
+    one = hint(MAPPING, {"Intercept": 306.0, "Days": -2.0})
+    assert "that is the level on day 4.5. Also not right: 'Days' (the sign" in one
+
+
+def test_general_hint_says_what_is_wanted():
+    wanted = Exercise("98.9", "?", lambda: 2.0, "", wanted="a time in ms")
+    assert "Asked for is a time in ms. Which rows" in hint(wanted, 3.1)
 
 
 @pytest.mark.parametrize(
@@ -208,11 +273,21 @@ def test_dots_are_no_answer(exercise, answer):
 @pytest.mark.parametrize(
     "answer",
     [None, object(), Hostile(), [Hostile()], {}, set(), b"x", "", float, NUMBER, iter("ab")]
-    + [pd.DataFrame(), np.array([]), np.ma.masked, pd.NaT, pd.Series([None, "a"]), np.zeros(9)],
+    + [pd.DataFrame(), np.array([]), np.ma.masked, pd.NaT, pd.Series([None, "a"]), np.zeros(9)]
+    + [np.nan, np.inf, -np.inf, 1e308, -(10**400), 1j, range(10**6), HostileDict(a=1)]
+    + [deep(3), deep(300), {"Days": Hostile(), "Intercept": 1}, {Hostile: 1}, {1: {}, None: 2}]
+    + [pd.DataFrame({"a": [1, "b"]}), np.zeros((2, 0)), memoryview(b"12"), pytest, judge],
     ids=lambda answer: type(answer).__name__,
 )
 def test_no_answer_raises(exercise, answer):
     assert hint(exercise, answer)
+
+
+def test_fitted_model_is_a_wrong_answer_and_no_error():
+    fit = lmer("Reaction ~ Days + (1 | Subject)", load("sleepstudy"))
+    for exercise in EVERY:
+        assert hint(exercise, fit)
+    assert "give a number, not a LmerResult" in hint(NUMBER, fit)
 
 
 def test_wrong_answers_never_show_the_right_one():
@@ -244,26 +319,70 @@ def test_verdict_shows_as_text_and_as_markdown():
     assert verdict._repr_markdown_() == "**Right:** The slope is per day."
 
 
-def test_progress_counts_tries_in_the_order_of_the_course():
-    for name, answer in (
-        ("98.10", "crossed"),
-        ("98.1", 1.0),
-        ("98.1", RIGHT),
-        ("98.1", ...),
-        ("98.2", ...),
-        ("98.1", RIGHT),
-    ):
+def test_progress_lists_all_exercises_of_a_chapter_that_was_begun():
+    for name, answer in (("98.10", "crossed"), ("98.1", 1.0), ("98.1", RIGHT), ("98.2", ...)):
         check(name, answer)
     assert progress().to_numpy().tolist() == [
-        ["98.1", "right", 3],
-        ["98.2", "not answered", 0],
-        ["98.10", "not yet", 1],
+        [98, "98.1", "right", 2],
+        [98, "98.2", "not answered", 0],
+        [98, "98.3", "not answered", 0],
+        [98, "98.4", "not answered", 0],
+        [98, "98.10", "not yet", 1],
+        [98, "98.11", "not answered", 0],
     ]
 
 
-def test_progress_before_any_check_is_an_empty_frame():
-    assert list(progress().columns) == ["exercise", "state", "tries"]
-    assert len(progress()) == 0
+def state_of(name):
+    """State and tries of one exercise."""
+    return progress().set_index("exercise").loc[name, ["state", "tries"]].tolist()
+
+
+def test_every_wrong_answer_counts_and_dots_do_not():
+    for answer in (1.0, "x", Hostile(), ..., None, ...):
+        check("98.1", answer)
+    assert state_of("98.1") == ["not yet", 4]
+
+
+def test_right_answer_stays_right():
+    for answer in (RIGHT, 1.0, RIGHT, ...):
+        check("98.1", answer)
+    assert state_of("98.1") == ["right", 1]
+
+
+def test_progress_of_several_chapters_is_in_the_order_of_the_course():
+    check("98.1", ...)
+    check("1.1", ...)
+    assert progress()["chapter"].unique().tolist() == [1, 98]
+    assert (progress()["state"] == "not answered").all()
+
+
+def test_progress_of_a_new_session_is_an_empty_table_of_the_same_types():
+    empty = progress()
+    assert list(empty.columns) == ["chapter", "exercise", "state", "tries"]
+    assert len(empty) == 0
+    check("98.1", ...)
+    assert (progress().dtypes == empty.dtypes).all()
+
+
+def test_progress_shows_in_a_notebook_and_is_a_copy():
+    check("98.1", ...)
+    assert "not answered" in progress()._repr_html_()
+    table = progress()
+    table["state"] = "right"
+    assert state_of("98.1") == ["not answered", 0]
+
+
+def test_import_loads_no_chapter():
+    code = (
+        "import sys, course_lib.exercises as exercises; exercises.progress();"
+        "print(sorted(name for name in sys.modules if 'exercises.chapter' in name));"
+        "exercises.check('1.1', ...); exercises.progress();"
+        "print(sorted(name for name in sys.modules if 'exercises.chapter' in name))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert run.stdout.split("\n")[:2] == ["[]", "['course_lib.exercises.chapter_01']"]
 
 
 @pytest.mark.parametrize(
@@ -289,13 +408,23 @@ def test_unknown_kind_is_an_error():
 
 # Every exercise of the course.
 
+CHAPTERS = chapters_with_exercises()
 COURSE = [
     pytest.param(exercise, chapter, id=exercise.id)
-    for chapter in checker.chapters_with_exercises()
-    for exercise in importlib.import_module(
-        f"course_lib.exercises.chapter_{chapter:02d}"
-    ).EXERCISES
+    for chapter in CHAPTERS
+    for exercise in exercises_of(chapter)
 ]
+COUNT_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen twenty"
+)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_has_four_to_six_exercises_in_order(chapter):
+    names = [exercise.id for exercise in exercises_of(chapter)]
+    assert 4 <= len(names) <= 6
+    assert names == [f"{chapter}.{place}" for place in range(1, len(names) + 1)]
 
 
 @pytest.mark.parametrize(("exercise", "chapter"), COURSE)
@@ -303,6 +432,79 @@ def test_exercise_of_the_course_judges_its_own_answers(exercise, chapter):
     assert exercise.id.startswith(f"{chapter}.")
     assert exercise.question
     assert exercise.success
-    assert judge(exercise, exercise.right()).correct is True
+    assert judge(exercise, value_of(exercise.right)).correct is True
     for mistake in exercise.mistakes:
-        assert judge(exercise, mistake.value()).message == f"Not yet: {mistake.hint}"
+        assert judge(exercise, value_of(mistake.value)).message == f"Not yet: {mistake.hint}"
+
+
+@pytest.mark.parametrize(("exercise", "chapter"), COURSE)
+def test_exercise_of_the_course_knows_two_mistakes_that_are_told_apart(exercise, chapter):
+    right = read(exercise, value_of(exercise.right))
+    wrong = [read(exercise, value_of(mistake.value)) for mistake in exercise.mistakes]
+    assert len(wrong) >= 2
+    for place, one in enumerate(wrong):
+        for other in [right, *wrong[:place]]:
+            assert not same(exercise, one, other)
+            assert not same(exercise, other, one)
+    hints = [mistake.hint for mistake in exercise.mistakes]
+    assert len(set(hints)) == len(hints)
+
+
+def wrong_answers(exercise):
+    """Typical mistakes, the right numbers bent in many ways, and junk."""
+    yield from (value_of(mistake.value) for mistake in exercise.mistakes)
+    yield from (None, "x", np.nan, np.inf, True, [], {}, [1] * 9, 1e308, print, Hostile())
+    if exercise.kind == "choice":
+        yield from (1, 0.5, 2 * "x", exercise.right() is False)
+        return
+    right = read(exercise, value_of(exercise.right))
+    factors = (-1, 100, 0.01, 1000, 1 + 3 * exercise.tolerance, 1.7, -1.7, 0.4, 17, 0.04)
+    bent = [right * factor for factor in factors]
+    bent += [right**2, np.sqrt(np.abs(right)), 1 / np.where(right == 0, 1, right), right + 1]
+    names = [*value_of(exercise.right).keys()] if exercise.kind == "mapping" else []
+    for whole in bent:
+        if exercise.kind == "number":
+            yield whole.item()
+            continue
+        for changed in (*np.eye(right.size, dtype=bool), np.ones(right.size, dtype=bool)):
+            numbers = np.where(changed, whole, right)
+            yield dict(zip(names, numbers, strict=True)) if names else numbers
+
+
+def gives_away(message, exercise):
+    """The tokens of a message that are the right answer in a usual rounding."""
+    if exercise.kind == "choice":
+        return []
+    right = read(exercise, value_of(exercise.right))
+    forms = set()
+    for value in right[
+        ~np.isclose(right, 0) & ~np.isclose(right, 1)
+    ]:  # words of any hint, such as "1 / 0"
+        for scaled in (value, 100 * value):
+            forms |= {float(f"{scaled:.{digits}g}") for digits in range(2, 8)}
+            forms |= {round(scaled, places) for places in range(1, 6)}
+            if abs(scaled) >= 10:
+                forms |= {float(np.floor(scaled)), float(np.ceil(scaled))}
+    words = message.casefold().translate({ord("−"): "-"})
+    numbers = re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", words)
+    found = [token for token in numbers if {float(token), -float(token)} & (forms - {0.0})]
+    if exercise.kind == "number" and right[0] in range(21):
+        found += re.findall(rf"\b{COUNT_WORDS.split()[int(right[0])]}\b", words)
+    return found
+
+
+def test_detector_of_given_away_answers_detects():
+    for told in ("it is 12.35", "about 12.3", "12 ms", "1235 per cent", "12.3456!", "-12.346"):
+        assert gives_away(told, NUMBER)
+    for fine in ("it is 1.2", "day 9", "off by a factor of 100", "0.05", "2 of 3"):
+        assert gives_away(fine, NUMBER) == []
+
+
+@pytest.mark.parametrize(("exercise", "chapter"), COURSE)
+def test_no_hint_of_the_course_gives_the_answer_away(exercise, chapter):
+    judged = [judge(exercise, answer) for answer in wrong_answers(exercise)]
+    wrong = {verdict.message for verdict in judged if not verdict.correct}
+    assert len(wrong) >= 3
+    for message in wrong:
+        assert message.startswith("Not yet: ")
+        assert gives_away(message, exercise) == [], message

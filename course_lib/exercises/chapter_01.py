@@ -117,6 +117,7 @@ EXERCISES = (
         right=lambda: sleep_fit().fe_params @ [1, DAY],
         success="for a person without data the best guess is the population line.",
         tolerance=0.002,  # the mean of that day's rows is only 0.6 % away
+        wanted="a time in ms",
         mistakes=(
             Mistake(
                 lambda: sleep_fit().fe_params["Intercept"],
@@ -162,6 +163,7 @@ EXERCISES = (
         success="a clear mean effect and a few people who go the other way live together well. "
         "(It is an estimate from 18 people: the spread behind it is known only roughly.)",
         tolerance=0.04,  # two digits, or one per cent, are enough
+        wanted="a proportion between 0 and 1",
         mistakes=(
             Mistake(
                 lambda: share_below_zero(sleep_fit().bse_fe["Days"]),
@@ -199,6 +201,7 @@ EXERCISES = (
         f"day {LAST_DAY}?",
         right=lambda: correlation(sleep_fit(LAST_DAY).cov_re["Subject"]),
         success="the people did not change; the place where the intercept is read did.",
+        wanted="a correlation, without a unit",
         mistakes=(
             Mistake(
                 lambda: correlation(sleep_fit().cov_re["Subject"]),
@@ -237,6 +240,7 @@ EXERCISES = (
         success="far stronger than in the sleep study (compare the table of spreads there). "
         "Five waves leave much noise in a student's own slope, and pooling takes it out.",
         tolerance=0.003,  # the share of true variance is only half a per cent away
+        wanted="a ratio of two standard deviations",
         mistakes=(
             Mistake(
                 lambda: own_slopes_sd() / pooled_slopes_sd(),

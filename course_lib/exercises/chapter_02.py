@@ -155,6 +155,7 @@ EXERCISES = (
         question="How much does log wage rise within men for each year that passes?",
         right=lambda: slope("exper_within", "lwage_within"),
         success="both sides lost their means, so only changes within men are left.",
+        wanted="a slope, in log wage per year",
         mistakes=(
             Mistake(
                 lambda: slope("exper", "lwage"),
@@ -189,6 +190,7 @@ EXERCISES = (
         question="Which share θ of the firm means does random effects subtract?",
         right=theta,
         success="with twenty years per firm, random effects is close to fixed effects.",
+        wanted="a proportion between 0 and 1",
         mistakes=(
             Mistake(
                 lambda: 1 - theta(),
@@ -239,6 +241,7 @@ EXERCISES = (
         question="What is the Hausman statistic of the coefficient of married alone?",
         right=lambda: married_ratio("difference"),
         success="one difference, squared, in units of the variance that efficiency leaves.",
+        wanted="a statistic, not its p-value",
         mistakes=(
             Mistake(
                 lambda: married_ratio("sum"),
@@ -283,6 +286,7 @@ EXERCISES = (
         right=lambda: p_value(2),
         success="only regressors with a between part can disagree between the levels.",
         tolerance=0.02,
+        wanted="a p value",
         mistakes=(
             Mistake(p_value, "that is the printed p value: it counts every year dummy too."),
             Mistake(
@@ -335,6 +339,7 @@ EXERCISES = (
         "education and origin are in the model?",
         right=lambda: union_contrast(CONTROLS),
         success="schooling and origin do not explain the selection into unions away.",
+        wanted="a difference of two coefficients",
         mistakes=(
             Mistake(
                 lambda: union_contrast(""),

@@ -90,14 +90,14 @@ def mixture_critical() -> float:
 # 3.6: the variance of batches.
 
 
+@functools.cache
 def batch_test(method: str, reml: bool = True, cask: str = "sample") -> LRTest:
     """Test batches beyond casks."""
     casks, both = (
         lmer(f"strength ~ 1 + {brackets}", load("pastes"), reml=reml)
         for brackets in (f"(1 | {cask})", f"(1 | {cask}) + (1 | batch)")
     )
-    rng = np.random.default_rng(36) if method == "bootstrap" else None
-    return lr_test(casks, both, method, n_sim=2000, rng=rng, progress=False)
+    return lr_test(casks, both, method)
 
 
 NESTED = "(1 | user/order)"
@@ -109,6 +109,7 @@ EXERCISES = (
         right=lambda: parabola("|").npar,
         success="three fixed effects, a 3 × 3 covariance matrix with six free entries, and σ².",
         tolerance=1e-9,
+        wanted="a count",
         mistakes=(
             Mistake(
                 lambda: parabola("|").npar - 1,
@@ -142,6 +143,7 @@ EXERCISES = (
         right=lambda: columns_of_z(IN_CLASSES),
         success="two for each student, one for each school and for each class within one.",
         tolerance=1e-9,
+        wanted="a count",
         mistakes=(
             Mistake(
                 lambda: columns_of_z("(1 | student_id) + (1 | school/class_number)"),
@@ -178,6 +180,7 @@ EXERCISES = (
         question="What is the standard deviation of log prices between orders of one user?",
         right=lambda: price_sd(NESTED, "order:user"),
         success="an order is named by its user and its number together.",
+        wanted="a standard deviation, in log euro",
         mistakes=(
             Mistake(
                 lambda: price_sd("(1 | user) + (1 | order)", "order"),
@@ -218,6 +221,7 @@ EXERCISES = (
         question="By how much is the AIC of age * Sex lower than that of age + Sex?",
         right=lambda: lower_by("aic"),
         success="the fixed parts differ, so the comparison is made by ML.",
+        wanted="a difference of two AIC",
         mistakes=(
             Mistake(
                 lambda: lower_by("aic", reml=True),
@@ -244,6 +248,7 @@ EXERCISES = (
         right=mixture_critical,
         success="between the two textbook values; the naive one asks for too much.",
         tolerance=0.002,
+        wanted="a value of G, not a probability",
         mistakes=(
             Mistake(
                 lambda: stats.chi2.isf(0.05, 2),
@@ -272,6 +277,7 @@ EXERCISES = (
         question="Which p-value does the boundary rule give for the batches, by REML?",
         right=lambda: batch_test("boundary").pvalue,
         success="one variance without a covariance: half of the naive p-value.",
+        wanted="a p-value",
         mistakes=(
             Mistake(
                 lambda: batch_test("chi2").pvalue,
@@ -302,8 +308,13 @@ EXERCISES = (
                 "naive, and with labels that every batch uses again: which column is unique?",
             ),
             Mistake(
-                lambda: batch_test("bootstrap").pvalue,
-                "near a bootstrap p-value: sound, but the question asks for the boundary rule.",
+                lambda: stats.chi2.sf(batch_test("boundary").statistic, [1, 2]).mean(),
+                "that is the mixture for adding a slope, a variance and a covariance. Here a "
+                "variance comes alone.",
+            ),
+            Mistake(
+                lambda: 1 - batch_test("boundary").pvalue,
+                "that is the area below G. A p-value is the area above it.",
             ),
         ),
     ),

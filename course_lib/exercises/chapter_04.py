@@ -155,6 +155,7 @@ EXERCISES = (
         question="What does an order of the shop cost on average, in euro?",
         right=lambda: mean_cost(["user", "orders_id"]),
         success="a mean over the orders, each named by its user and its number together.",
+        wanted="a mean cost in euro",
         mistakes=(
             Mistake(
                 lambda: mean_cost(["orders_id"]),
@@ -206,6 +207,7 @@ EXERCISES = (
         success="that is how much children differ: one difference a child, then the spread. "
         "(Dividing by 27 in place of 26 gives nearly the same number, and is accepted.)",
         tolerance=0.02,
+        wanted="a standard deviation in mm",
         mistakes=(
             Mistake(
                 lambda: growths().mean(),
@@ -263,6 +265,7 @@ EXERCISES = (
         "the gaps: the girls' slope is then nearly the complete one. (Filling with the mean of "
         "all girls gives the same number as the child's own mean; the solution says why.)",
         tolerance=0.005,
+        wanted="a difference of two slopes, in mm per year",
         mistakes=(
             Mistake(
                 lambda: -filled_minus("left"),
@@ -330,6 +333,7 @@ EXERCISES = (
         success="so many points between two students of equal SES, in Catholic schools whose "
         "mean SES is one point apart.",
         tolerance=0.005,
+        wanted="a difference in points of mathematics",
         mistakes=(
             Mistake(
                 lambda: ses_slopes(SECTOR)["between"],
@@ -377,6 +381,7 @@ EXERCISES = (
         success="so little does the mixed model trust the comparison of schools when it must "
         "use one slope for both levels; plain regression trusts it several times as much.",
         tolerance=0.02,
+        wanted="a proportion between 0 and 1",
         mistakes=(
             Mistake(lambda: 1 - weight_of_between(), "that is the weight of the within slope."),
             Mistake(

@@ -186,6 +186,7 @@ EXERCISES = (
         right=lambda: increase(START) / increase(0),
         success="the exaggeration is the value of day 0 over its drawn length. The data of "
         "day 9 have no say in it.",
+        wanted="a factor, one increase over another",
         mistakes=(
             Mistake(
                 lambda: increase(START),
@@ -228,6 +229,7 @@ EXERCISES = (
         success="the steeper the common slope, the fewer fall below zero by chance. The "
         "count in the data is a little larger, and no surprise.",
         tolerance=0.006,
+        wanted="an expected number of schools, not a whole number",
         mistakes=(
             Mistake(
                 lambda: float((schools("Public")["slope"] < 0).sum()),
@@ -289,6 +291,7 @@ EXERCISES = (
         "if all children grew alike. But it rests much on one child, whose points stray far "
         "from its line: the solution leaves it out and looks again.",
         tolerance=0.015,
+        wanted="a proportion between 0 and 1",
         mistakes=(
             Mistake(lambda: 1 - noise_share(), "that is the share that is not noise."),
             Mistake(
@@ -337,6 +340,7 @@ EXERCISES = (
         success="within and between have opposite signs: a reversal between levels. It is not "
         "Simpson's paradox, because the line through all rows does not fall.",
         tolerance=0.02,
+        wanted="a slope for each name, in log wage per year",
         mistakes=(
             Mistake(
                 lambda: {
@@ -369,6 +373,10 @@ EXERCISES = (
                 lambda: wage_answer("half", "between"),
                 "within: only the wage was de-meaned. What has to happen to experience?",
             ),
+            Mistake(
+                lambda: np.expm1(pd.Series(wage_answer("within", "between"))),
+                "that is the growth of the wage itself. The question asks for log wage.",
+            ),
         ),
     ),
     Exercise(
@@ -379,6 +387,7 @@ EXERCISES = (
         success="each Q is now only a little above its number of schools less one, within "
         "what chance gives. So most of the excess goes together with the sector. That does "
         "not say that the sector causes it.",
+        wanted="a value of Q for each name",
         mistakes=(
             Mistake(
                 lambda: by_sector(

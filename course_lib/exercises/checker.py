@@ -2,28 +2,27 @@
 
 An exercise is data: how to compute the right answer, and how to compute the typical wrong
 ones together with the hint that each deserves. Nothing is hard-coded, and no message for a
-wrong answer contains the right one.
+wrong answer contains the right one. `course_lib.exercises.progress` finds the exercise and
+keeps the score.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import math
-import pkgutil
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from course_lib.validate import check_choice, course_error, suggestion
+from course_lib.validate import check_choice, suggestion
 
-__all__ = ["Exercise", "Mistake", "Verdict", "check", "judge", "progress"]
+__all__ = ["Exercise", "Mistake", "Verdict", "judge"]
 
 KINDS = ("number", "numbers", "mapping", "choice")
 CLOSE = 5  # within five tolerances of the right answer: probably rounded on the way
+EXACT = 1e-6  # a smaller tolerance is that of a count
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,8 @@ class Exercise:
         The first one that the answer equals gives the hint.
     options : tuple
         The choices, when there are a few named ones.
+    wanted : str
+        What kind of number in which unit, such as "a time in ms"; for the general hint.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Exercise:
     absolute: float = 1e-12
     mistakes: tuple[Mistake, ...] = ()
     options: tuple[object, ...] = ()
+    wanted: str = ""
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
@@ -150,6 +152,8 @@ def read_numbers(answer: object) -> np.ndarray:
         raise UnreadableAnswerError(f"give a number, not a value of type {array.dtype}.")
     try:
         array = np.array([math.nan if part is pd.NA else float(part) for part in array])
+    except OverflowError:  # an integer that no float can hold
+        array = np.array([math.inf])
     except (TypeError, ValueError):
         raise UnreadableAnswerError(f"give a number, not a {type(answer).__name__}.") from None
     if not np.isfinite(array).all():
@@ -187,10 +191,18 @@ def read_mapping(answer: object, names: list[str]) -> np.ndarray:
             f"give the numbers by name, in a dict or a Series with the names {names}."
         )
     found = {str(name): value for name, value in answer.items()}
-    absent = [name for name in names if name not in found]
+    absent = [f"'{name}'" for name in names if name not in found]
     if absent:
-        raise UnreadableAnswerError(f"there is no value named '{absent[0]}'.")
-    return np.concatenate([read_number(found[name]) for name in names])
+        raise UnreadableAnswerError(f"there is no value named {' or '.join(absent)}.")
+    parts, faults = [], []
+    for name in names:
+        try:
+            parts.append(read_number(found[name]))
+        except UnreadableAnswerError as fault:
+            faults.append(f"'{name}': {fault}")
+    if faults:
+        raise UnreadableAnswerError(" ".join(faults))
+    return np.concatenate(parts)
 
 
 def read_choice(answer: object, right: object, options: tuple[object, ...]) -> object:
@@ -225,8 +237,9 @@ def hits(exercise: Exercise, given: object, target: object, widen: float = 1) ->
     """Tell for each part of a read answer whether it is within the tolerance of `target`."""
     if exercise.kind == "choice":
         return np.array([given == target])
-    width = np.maximum(exercise.tolerance * np.abs(target), exercise.absolute)
-    return np.abs(given - target) <= widen * width
+    with np.errstate(all="ignore"):  # absurdly large answers
+        width = np.maximum(exercise.tolerance * np.abs(target), exercise.absolute)
+        return np.isfinite(target) & (np.abs(given - target) <= widen * width)
 
 
 def same(exercise: Exercise, given: object, target: object, widen: float = 1) -> bool:
@@ -234,42 +247,96 @@ def same(exercise: Exercise, given: object, target: object, widen: float = 1) ->
     return bool(hits(exercise, given, target, widen).all())
 
 
-def find_mistake(exercise: Exercise, given: object, right: object) -> str | None:
-    """Return the hint of the first typical mistake that the answer equals, if any."""
+def known_mistakes(exercise: Exercise, right: object) -> Iterator[tuple[object, str]]:
+    """Yield the typical wrong answers, as read, that are told apart from the right one."""
     for mistake in exercise.mistakes:
         try:
             wrong = read(exercise, value_of(mistake.value))
         except Exception:  # a mistake that cannot be computed must not hide the others
             continue
-        if not same(exercise, wrong, right) and same(exercise, given, wrong):
-            return mistake.hint
-    return None
+        if not same(exercise, wrong, right):
+            yield wrong, mistake.hint
 
 
-def general_hint(exercise: Exercise, given: object, right: object) -> str:
-    """Say what can be said about a wrong answer that is no known mistake."""
-    again = f"Read the question again: {exercise.question}"
-    if exercise.kind == "choice":
-        return again
-    if same(exercise, given, -right):
-        return "the size is right, the sign is not. Which way round is the difference?"
-    if same(exercise, given, 100 * right) or same(exercise, given, right / 100):
-        return "this is a matter of per cent and proportion: you are off by a factor of 100."
+# What a number may be instead of the right one r, and what it is then called.
+RELATIONS = (
+    (lambda r: -r, "the size is right, the sign is not: which way round is the difference?"),
+    (lambda r: 100 * r, "off by a factor of 100: per cent or proportion?"),
+    (lambda r: r / 100, "off by a factor of 100: per cent or proportion?"),
+    (lambda r: 1000 * r, "off by a factor of 1000: is the unit right?"),
+    (lambda r: r / 1000, "off by a factor of 1000: is the unit right?"),
+    (np.square, "is it a variance in place of a standard deviation?"),
+    (lambda r: np.sqrt(np.abs(r)), "is it a standard deviation in place of a variance?"),
+    (lambda r: 1 / r, "is it upside down?"),
+)
+LOOK = "Which rows, which model and which of its numbers does the question ask for?"
+
+
+def symptom(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:
+    """Say how wrong numbers differ from the right ones: unit, sign, order of magnitude."""
     if same(exercise, given, right, widen=CLOSE):
         percent = f"{100 * exercise.tolerance:.2g} %"
-        return (
-            f"close, but off by more than {percent}. Round only at the end, and check that the "
-            "model is the one asked for."
-        )
+        return f"close, but off by more than {percent}: round only at the end"
+    with np.errstate(all="ignore"):  # reciprocals of zero, squares of absurd numbers
+        related = RELATIONS if exercise.tolerance > EXACT else ()
+        for change, words in related:
+            if same(exercise, given, change(right)):
+                return words
+        if (given * right < 0).any():
+            return "the sign is not right"
+        orders = np.log10(np.abs(given)) - np.log10(np.abs(right))
+    if (orders >= 1).any():
+        return "the size is too large by an order of magnitude"
+    if (orders <= -1).any():
+        return "the size is too small by an order of magnitude"
+    return "sign and order of magnitude are right, the number is not"
+
+
+def general_hint(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:
+    """Say what can be said about a wrong number that is no known mistake."""
+    words = symptom(exercise, given, right)
+    words = words if words.endswith("?") else f"{words}."
+    wanted = f"Asked for is {exercise.wanted}. " if exercise.wanted else ""
+    return f"{words} {wanted}{LOOK}"
+
+
+def parts_hint(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:
+    """Name every wrong part of several numbers, and what is wrong with it."""
+    wrong = ~hits(exercise, given, right)
+    if wrong.all() and same(exercise, given, -right):
+        return general_hint(exercise, given, right)
     if exercise.kind == "numbers" and same(exercise, np.sort(given), np.sort(right)):
         return "the numbers are right, their order is not."
-    fine = hits(exercise, given, right)
-    if exercise.kind == "mapping" and fine.any():
-        names = [str(name) for name in value_of(exercise.right).keys()]  # noqa: SIM118
-        return f"the value of '{names[int(np.argmin(fine))]}' is not right. {again}"
-    if fine.any():
-        return f"{fine.sum()} of {fine.size} numbers are right. {again}"
-    return again
+    hints = []
+    for mistake, hint in known_mistakes(exercise, right):
+        off = ~hits(exercise, mistake, right)  # what the mistake explains
+        if (off & wrong).any() and hits(exercise, given, mistake)[off].all():
+            hints.append(hint)
+            wrong &= ~off
+    if exercise.kind == "mapping":
+        names = [f"'{name}'" for name in value_of(exercise.right).keys()]  # noqa: SIM118
+    else:
+        names = [f"number {place}" for place in range(1, given.size + 1)]
+    faults = [
+        f"{names[part]} ({symptom(exercise, given[[part]], right[[part]])})"
+        for part in np.flatnonzero(wrong)
+    ]
+    if faults:
+        also = "Also not" if hints else "not"
+        hints.append(f"{also} right: {', '.join(faults)}. {LOOK}")
+    return " ".join(hints)
+
+
+def hint_for(exercise: Exercise, given: object, right: object) -> str:
+    """Return the hint of the first typical mistake that the answer equals, or a general one."""
+    for mistake, hint in known_mistakes(exercise, right):
+        if same(exercise, given, mistake):
+            return hint
+    if exercise.kind == "choice":
+        return "no. Say in one sentence why you think so, and look for the cell that shows it."
+    if exercise.kind == "number":
+        return general_hint(exercise, given, right)
+    return parts_hint(exercise, given, right)
 
 
 def judge(exercise: Exercise, answer: object) -> Verdict:
@@ -298,95 +365,9 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
         given = read(exercise, answer)
         if same(exercise, given, right):
             return Verdict(exercise.id, True, f"Right: {exercise.success}")
-        hint = find_mistake(exercise, given, right) or general_hint(exercise, given, right)
+        hint = hint_for(exercise, given, right)
     except UnreadableAnswerError as unreadable:
         hint = str(unreadable)
     except Exception:  # an object that cannot even be looked at is still just a wrong answer
         hint = f"a {type(answer).__name__} cannot be compared with what is asked for."
     return Verdict(exercise.id, False, f"Not yet: {hint}")
-
-
-def chapters_with_exercises() -> list[int]:
-    """Return the numbers of the chapters that have an exercise file."""
-    folder = importlib.import_module("course_lib.exercises").__path__
-    names = [module.name for module in pkgutil.iter_modules(folder)]
-    return sorted(int(name[-2:]) for name in names if re.fullmatch(r"chapter_\d\d", name))
-
-
-def find_exercise(exercise: object) -> Exercise:
-    """Return the exercise of that id, importing its chapter's file if need be.
-
-    Raises
-    ------
-    CourseError
-        If there is no such exercise.
-    """
-    form = 'Write it as text, chapter and number: check("2.1", answer).'
-    parts = re.fullmatch(r"\s*0?(\d{1,2})\.(\d{1,2})\s*", str(exercise))
-    if not isinstance(exercise, str) or parts is None:
-        raise course_error("exercise", "must be the id of an exercise", repr(exercise), form)
-    module = f"course_lib.exercises.chapter_{int(parts[1]):02d}"
-    try:
-        there = {entry.id: entry for entry in importlib.import_module(module).EXERCISES}
-    except ModuleNotFoundError as error:
-        if error.name != module:  # a library that the chapter needs is missing
-            raise
-        rule = "must be of a chapter that has exercises"
-        advice = f"Chapters with exercises: {chapters_with_exercises()}."
-        raise course_error("exercise", rule, f"'{exercise}'", advice) from None
-    name = f"{int(parts[1])}.{int(parts[2])}"
-    if name not in there:
-        rule = f"must be one of chapter {int(parts[1])}"
-        raise course_error("exercise", rule, f"'{exercise}'", suggestion(name, there))
-    return there[name]
-
-
-# What was checked since the kernel started: id -> (state, number of tries).
-session: dict[str, tuple[str, int]] = {}
-
-
-def check(exercise: str, answer: object) -> Verdict:
-    """Check an answer to an exercise of the course.
-
-    Parameters
-    ----------
-    exercise : str
-        Its id, such as ``"2.1"``.
-    answer : object
-        Your answer; ``...`` means that there is none yet.
-
-    Returns
-    -------
-    Verdict
-        "Right", or "Not yet" with a hint that names the mistake; shown by the notebook.
-
-    Raises
-    ------
-    CourseError
-        If there is no such exercise. No answer raises.
-
-    Examples
-    --------
-    >>> check("1.1", ...)
-    Not answered yet: replace the dots (...) by your answer.
-    """
-    asked = find_exercise(exercise)
-    verdict = judge(asked, answer)
-    state = {True: "right", False: "not yet", None: "not answered"}[verdict.correct]
-    tries = session.get(asked.id, ("", 0))[1] + (verdict.correct is not None)
-    session[asked.id] = (state, tries)
-    return verdict
-
-
-def progress() -> pd.DataFrame:
-    """Show what was checked in this session.
-
-    Returns
-    -------
-    DataFrame
-        One row an exercise, in order: ``exercise``, ``state`` ("right", "not yet" or
-        "not answered", as of the last check) and ``tries`` (answers given).
-    """
-    order = sorted(session, key=lambda name: [int(part) for part in name.split(".")])
-    rows = [(name, *session[name]) for name in order]
-    return pd.DataFrame(rows, columns=["exercise", "state", "tries"])
