@@ -16,6 +16,7 @@ from course_lib.plot_parts import (
     COLOURS,
     DASHES,
     GREY,
+    MARKERS,
     MOST,
     Units,
     check_ax,
@@ -34,6 +35,7 @@ from course_lib.plot_parts import (
 from course_lib.validate import (
     check_columns,
     check_finite,
+    check_no_missing,
     check_numeric,
     check_probability,
     course_error,
@@ -44,6 +46,7 @@ __all__ = [
     "caterpillar",
     "covariance_ellipse",
     "effect_plot",
+    "interval_plot",
     "interval_table",
     "pooling_plot",
     "qq_plot",
@@ -74,6 +77,7 @@ def caterpillar(
     reference: float = 0.0,
     chance: DataFrame | None = None,
     sort: bool = True,
+    reference_label: str | None = None,
 ) -> Axes:
     """Draw one interval a row, the smallest estimate at the bottom.
 
@@ -81,6 +85,8 @@ def caterpillar(
     estimate, lower, upper. Intervals without the `reference` have a filled marker, the others
     an open one. `chance` (columns lower, upper; one row a rank) is the band of the sorted
     estimates that chance alone would give. Without `sort`, the first row is at the top.
+    The legend, beside the marks, says what the line and the band are: `reference_label` names
+    the line, else its value does.
     """
     check_ax(ax)
     check_table("table", table, ["estimate", "lower", "upper"])
@@ -91,8 +97,8 @@ def caterpillar(
     if chance is not None:
         limits = chance["lower"], chance["upper"]
         ax.fill_betweenx(ranks, *limits, color="0.85", label="chance alone")
-        ax.legend()
-    ax.axvline(reference, color=GREY, linestyle="--")
+    line = f"reference: {reference:.3g}" if reference_label is None else reference_label
+    ax.axvline(reference, color=GREY, linestyle="--", label=line)
     few = len(table) <= MOST
     width, size = (1.5, 5) if few else (0.5, 2.5)
     ax.hlines(ranks, table["lower"], table["upper"], color=COLOURS[0], linewidth=width)
@@ -102,9 +108,56 @@ def caterpillar(
         ax.plot(*at, "o", color=COLOURS[0], mfc=face, ms=size)
     ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_yticks(ranks if few else [], table.index if few else [])
+    legend_beside(ax)
     name = table.index.name or ""
     name = name if few else f"{name} ({len(table)}, sorted)"
     return label_axes(ax, label, name, {label: unit})
+
+
+def interval_plot(
+    data: DataFrame,
+    name: str,
+    ax: Axes,
+    by: str | None = None,
+    estimate: str = "estimate",
+    band: tuple[str, str] = ("lower", "upper"),
+    units: Units = None,
+) -> Axes:
+    """Draw an estimate with its interval in each row of names, the first name at the top.
+
+    `data` is tidy: one row an estimate, columns `name`, `estimate`, those of `band`, and `by`.
+    Categories of `by` differ in marker; where a name has several, they are beside each other.
+    For one interval a name, to be sorted or held against a reference: :func:`caterpillar`.
+    """
+    check_ax(ax, units)
+    check_table("data", data, [estimate, *band])
+    columns = [name] if by is None else [name, by]
+    check_columns("data", data, columns)
+    check_no_missing("data", data, columns)
+    names = list(dict.fromkeys(data[name]))
+    if len(names) > MOST:
+        rule = f"must have at most {MOST} names: more cannot be read"
+        raise course_error("name", rule, len(names), "Take caterpillar().")
+    groups = (
+        {"": data} if by is None else dict(iter(data.groupby(by, sort=False, observed=True)))
+    )
+    check_few("by", groups, "Draw fewer.")
+    if data.duplicated(columns).any():
+        rule = "must have one estimate for each name and category"
+        got = f"{data.duplicated(columns).sum()} repeated"
+        raise course_error("data", rule, got, "Select rows, or name the category in by=...")
+    step = 0.6 / len(groups) if data.duplicated(name).any() else 0.0
+    for k, (label, rows) in enumerate(groups.items()):
+        place = np.array([names.index(row) for row in rows[name]]) + step * (
+            k - (len(groups) - 1) / 2
+        )
+        ax.hlines(place, rows[band[0]], rows[band[1]], color=COLOURS[k], linewidth=1.5)
+        ax.plot(rows[estimate], place, MARKERS[k], color=COLOURS[k], label=str(label))
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    if by is not None:
+        legend_beside(ax, by)
+    return label_axes(ax, estimate, name, units)
 
 
 def pooling_plot(

@@ -69,16 +69,19 @@ def label_axes(ax: Axes, x: str, y: str, units: Units) -> Axes:
     return ax
 
 
-def legend_beside(ax: Axes, title: str) -> None:
+def legend_beside(ax: Axes, title: str | None = None) -> None:
     """Put the legend to the right of the Axes, where it hides nothing."""
     ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
 
 
-def draw_line(ax: Axes, coef: Series, x: str, over: Series, k: int, label: str = "") -> None:
-    """Draw the k-th group's line over the range of `over`."""
+def draw_line(
+    ax: Axes, coef: Series, x: str, over: Series, k: int, label: str = "", colour: object = None
+) -> None:
+    """Draw a line over the range of `over`, in the k-th style, in another `colour` if given."""
     ends = np.array([over.min(), over.max()])
     heights = coef["Intercept"] + coef[x] * ends
-    ax.plot(ends, heights, ls=DASHES[k], color=COLOURS[k], linewidth=2, label=label or None)
+    style = {"ls": DASHES[k], "color": colour or COLOURS[k], "label": label or None}
+    ax.plot(ends, heights, linewidth=2, **style)
 
 
 def draw_profile(ax: Axes, x: Series, y: Series, k: int, label: str) -> None:

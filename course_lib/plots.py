@@ -28,6 +28,7 @@ from course_lib.fit_plots import (
     caterpillar,
     covariance_ellipse,
     effect_plot,
+    interval_plot,
     interval_table,
     pooling_plot,
     qq_plot,
@@ -35,6 +36,7 @@ from course_lib.fit_plots import (
 )
 from course_lib.plot_parts import (
     COLOURS,
+    DASHES,
     GREY,
     MARKERS,
     MISSING_COLOURS,
@@ -44,6 +46,7 @@ from course_lib.plot_parts import (
     check_few,
     check_known,
     check_lines,
+    check_table,
     check_units,
     draw_line,
     draw_profile,
@@ -65,6 +68,7 @@ __all__ = [
     "covariance_ellipse",
     "effect_plot",
     "grouped_scatter",
+    "interval_plot",
     "interval_table",
     "missingness_map",
     "pooling_plot",
@@ -83,17 +87,33 @@ def grouped_scatter(
     group: str,
     ax: Axes,
     lines: DataFrame | None = None,
+    across: DataFrame | None = None,
     units: Units = None,
 ) -> Axes:
-    """Draw the points of at most 10 groups, and a line for each over the range of its x."""
+    """Draw the points of at most 10 groups, and a line for each over the range of its x.
+
+    `across` holds lines for all groups together, as `lines` does, one row a line, its name in
+    the index ("between", "pooled"). They are black, over the whole range of x, and come with
+    the mean of each group (of its complete rows) as a black cross.
+    """
     check_ax(ax, units)
     groups = rows_by_group(data, x, y, group)
     check_few("group", groups, "Take small_multiples() or spaghetti(), or fewer groups.")
     check_lines(lines, groups, x)
+    if across is not None:
+        check_table("across", across, ["Intercept", x])
+        check_few("across", across, "Draw fewer.")
     for k, (name, rows) in enumerate(groups.items()):
-        ax.plot(rows[x], rows[y], MARKERS[k], color=COLOURS[k], alpha=0.75, label=str(name))
+        style = {"color": COLOURS[k], "ms": 4.5, "alpha": 0.75, "label": str(name)}
+        ax.plot(rows[x], rows[y], MARKERS[k], **style)
         if lines is not None:
             draw_line(ax, lines.loc[name], x, rows[x], k)
+    if across is not None:
+        means = data.dropna(subset=[x, y]).groupby(group, observed=True)[[x, y]].mean()
+        cross = {"ms": 10, "color": "black", "mec": "white", "label": "mean of a group"}
+        ax.plot(means[x], means[y], "X", **cross)
+        for k, (name, line) in enumerate(across.iterrows(), start=1):
+            draw_line(ax, line, x, data[x], k % len(DASHES), str(name), "black")
     legend_beside(ax, group)
     return label_axes(ax, x, y, units)
 
@@ -112,6 +132,7 @@ def small_multiples(
 
     `order` holds the groups to show, at most 40: sort them by a quantity that you state.
     `lines` names sets of lines, to compare them: ``{"mixed model": fit.coef()["Subject"]}``.
+    Their legend is at the right: the place above is free for a title of the figure.
     Returns an array of Axes, one a group; ``axes[0].figure`` is the figure.
     """
     check_units(units)
@@ -132,7 +153,7 @@ def small_multiples(
     figure, grid = plt.subplots(
         n_rows,
         n_columns,
-        figsize=(max(4.0, 2 * n_columns), 1 + 1.8 * n_rows),
+        figsize=(max(4.0, 2 * n_columns) + (1.6 if lines else 0), 1 + 1.8 * n_rows),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -152,8 +173,8 @@ def small_multiples(
     figure.supylabel(with_unit(y, units), fontsize=10)
     if lines:
         handles, labels = axes[0].get_legend_handles_labels()
-        columns = min(len(labels), n_columns)
-        figure.legend(handles, labels, ncols=columns, fontsize=9, loc="outside upper center")
+        # Elsewhere "outside" would share its place with a title or an axis label
+        figure.legend(handles, labels, fontsize=9, loc="outside right center")
     return axes
 
 

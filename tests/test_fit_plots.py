@@ -10,6 +10,7 @@ from course_lib.fit_plots import (
     caterpillar,
     covariance_ellipse,
     effect_plot,
+    interval_plot,
     interval_table,
     pooling_plot,
     qq_plot,
@@ -88,9 +89,29 @@ def test_caterpillar_unsorted_with_another_reference(table, ax):
 def test_caterpillar_draws_the_band_of_chance(table, ax):
     chance = pd.DataFrame({"lower": [-2.0, -1.0, 0.0], "upper": [0.0, 1.0, 2.0]})
     caterpillar(table, ax, chance=chance)
-    assert texts(ax.get_legend()) == ["chance alone"]
+    assert texts(ax.get_legend()) == ["chance alone", "reference: 0"]
     corners = {tuple(corner) for corner in ax.collections[0].get_paths()[0].vertices.tolist()}
     assert {(-2, 0), (0, 0), (-1, 1), (1, 1), (0, 2), (2, 2)} == corners
+
+
+def test_caterpillar_names_its_reference(table, ax):
+    caterpillar(table, ax, reference=0.123456)
+    assert texts(ax.get_legend()) == ["reference: 0.123"]
+    other = plt.subplots()[1]
+    caterpillar(table, other, reference=1.0, reference_label="common slope")
+    assert texts(other.get_legend()) == ["common slope"]
+    assert other.get_legend().legend_handles[0].get_linestyle() == "--"
+
+
+@pytest.mark.parametrize("n", [3, 18, 150])
+def test_the_legend_of_a_caterpillar_covers_no_mark(n, ax):
+    effects = np.linspace(-1, 1, n)
+    table = pd.DataFrame({"estimate": effects, "lower": effects - 1, "upper": effects + 1})
+    caterpillar(table, ax, chance=table[["lower", "upper"]])
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.width > 0
+    assert not legend.overlaps(ax.get_window_extent())
 
 
 def test_caterpillar_of_many_groups_has_no_names(ax):
@@ -140,6 +161,79 @@ def test_interval_table_bad_input(table):
         interval_table(table.iloc[[0, 0]], table.iloc[[0]], "estimate")
     with pytest.raises(CourseError, match="alpha"):
         interval_table(table, table, "estimate", alpha=95)
+
+
+# interval_plot
+
+
+@pytest.fixture
+def two_kinds():
+    return pd.DataFrame(
+        {
+            "predictor": ["union", "married", "union", "married"],
+            "kind": ["within", "within", "between", "between"],
+            "estimate": [1.0, 2.0, 3.0, 4.0],
+            "lower": [0.5, 1.5, 2.0, 3.0],
+            "upper": [2.0, 2.5, 4.0, 6.0],
+        }
+    )
+
+
+def segments(collection):
+    return [np.round(segment, 12).tolist() for segment in collection.get_segments()]
+
+
+def test_interval_plot_puts_categories_beside_each_other(two_kinds, ax):
+    units = {"estimate": "log wage"}
+    assert interval_plot(two_kinds, "predictor", ax, by="kind", units=units) is ax
+    within, between = ax.lines
+    np.testing.assert_allclose(within.get_data(), [[1, 2], [-0.15, 0.85]])
+    np.testing.assert_allclose(between.get_data(), [[3, 4], [0.15, 1.15]])
+    assert segments(ax.collections[0])[0] == [[0.5, -0.15], [2, -0.15]]
+    assert segments(ax.collections[1])[1] == [[3, 1.15], [6, 1.15]]
+    assert within.get_marker() != between.get_marker()
+    assert not same_color(within.get_color(), between.get_color())
+    assert ticks(ax.yaxis) == ["union", "married"]
+    assert ax.get_ylim() == (1.5, -0.5)  # the first at the top
+    assert texts(ax.get_legend()) == ["within", "between"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("estimate (log wage)", "predictor")
+
+
+def test_interval_plot_of_one_interval_a_name_is_level(two_kinds, ax):
+    two_kinds["predictor"] = list("abcd")
+    interval_plot(two_kinds.astype({"predictor": "category"}), "predictor", ax, by="kind")
+    assert drawn(ax.lines[0]) == [[1, 2], [0, 1]]
+    assert drawn(ax.lines[1]) == [[3, 4], [2, 3]]
+    other = plt.subplots()[1]
+    interval_plot(two_kinds, "predictor", other, estimate="lower", band=("lower", "upper"))
+    assert drawn(other.lines[0]) == [[0.5, 1.5, 2, 3], [0, 1, 2, 3]]
+    assert other.get_legend() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ({}, {"name": "Predictor"}, "Perhaps you want 'predictor'"),
+        ({}, {"by": None}, "data: must have one estimate .*got 2 repeated"),
+        ({"upper": [1.0, np.nan, 5.0, 5.0]}, {}, "1 of 4 missing in 'upper'"),
+        ({"kind": [None, "a", "b", "b"]}, {}, "1 of 4 missing in 'kind'"),
+        ({}, {"ax": None}, "ax: must be a matplotlib Axes"),
+        ({}, {"units": "mm"}, "units: must be a dict"),
+    ],
+)
+def test_interval_plot_bad_input(two_kinds, ax, change, arguments, message):
+    given = {"name": "predictor", "ax": ax, "by": "kind", **arguments}
+    with pytest.raises(CourseError, match=message):
+        interval_plot(two_kinds.assign(**change), **given)
+    assert not ax.lines
+
+
+def test_interval_plot_refuses_more_than_can_be_read(ax):
+    many = pd.DataFrame({"name": range(41), "estimate": 0.0, "lower": -1.0, "upper": 1.0})
+    with pytest.raises(CourseError, match=r"name: must have at most 40 .*got 41.*caterpillar"):
+        interval_plot(many, "name", ax)
+    with pytest.raises(CourseError, match="by: must have at most 10"):
+        interval_plot(many[:11].assign(kind=range(11)), "name", ax, by="kind")
 
 
 # pooling_plot

@@ -77,6 +77,59 @@ def test_grouped_scatter_draws_given_lines_over_the_range_of_the_group(growth, l
     assert ax.get_xlabel() == "age"  # no unit given
 
 
+def test_grouped_scatter_draws_lines_across_the_groups(growth, lines, ax):
+    across = pd.DataFrame(
+        {"Intercept": [10.0, 0.0], "age": [5.0, 1.0]}, index=["pooled", "between"]
+    )
+    grouped_scatter(growth, "age", "height", "child", ax, lines=lines, across=across)
+    means, pooled, between = ax.lines[-3:]
+    # Child b: only its complete rows, at 0 and 2
+    assert drawn(means) == [[1, 1], [11, 23]]
+    assert drawn(pooled) == [[0, 2], [10, 20]]
+    assert drawn(between) == [[0, 2], [0, 2]]
+    styles = {pooled.get_linestyle(), between.get_linestyle(), ax.lines[1].get_linestyle()}
+    assert len(styles) == 3
+    assert all(same_color(line.get_color(), "black") for line in (means, pooled, between))
+    assert texts(ax.get_legend()) == ["a", "b", "mean of a group", "pooled", "between"]
+
+
+@pytest.mark.parametrize(
+    ("across", "message"),
+    [
+        (pd.DataFrame({"Intercept": [1.0]}), "across: .*'age', which is not one"),
+        (pd.DataFrame({"Intercept": [1.0], "age": np.nan}), "across: .*1 of 1 missing"),
+        ([1, 2], "across: must be a pandas DataFrame"),
+        (pd.DataFrame({"Intercept": [1.0] * 11, "age": 1.0}), "across: must have at most 10"),
+    ],
+)
+def test_grouped_scatter_bad_lines_across(growth, ax, across, message):
+    with pytest.raises(CourseError, match=message):
+        grouped_scatter(growth, "age", "height", "child", ax, across=across)
+    assert not ax.lines
+
+
+def covered(ax):
+    """Number of drawn points under the legend, after a draw."""
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    points = np.vstack([ax.transData.transform(line.get_xydata()) for line in ax.lines])
+    return sum(legend.contains(*point) for point in points)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_legend_of_grouped_scatter_covers_no_point(seed, ax):
+    # Points everywhere: no corner is free
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame(rng.uniform(size=(300, 2)), columns=["x", "y"])
+    data["typist"] = np.repeat(list("abcdef"), 50)
+    across = pd.DataFrame({"Intercept": [0.0], "x": [1.0]}, index=["through the six means"])
+    grouped_scatter(data, "x", "y", "typist", ax, across=across)
+    assert covered(ax) == 0
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+    ax.legend(loc="upper right")
+    assert covered(ax) > 0  # the test can fail
+
+
 def test_a_group_without_any_x_is_not_in_the_legend(growth, ax):
     growth.loc[growth["child"] == "b", "age"] = np.nan
     grouped_scatter(growth, "age", "height", "child", ax)
@@ -123,6 +176,27 @@ def test_small_multiples_one_panel_a_group_on_shared_axes(growth, lines):
     assert texts(figure.legends[0]) == ["observed", "own", "common"]
     assert figure.get_supxlabel() == "age (year)"
     assert figure.get_supylabel() == "height (cm)"
+    plt.close("all")
+
+
+@pytest.mark.parametrize("n_columns", [1, 2, 4])
+def test_title_legend_and_labels_of_small_multiples_keep_apart(n_columns):
+    data = many(8).assign(age=[0, 1] * 4, child=np.repeat(list("abcd"), 2))
+    lines = pd.DataFrame({"Intercept": 1.0, "age": 0.0}, index=list("abcd"))
+    given = {f"{kind} pooling": lines for kind in ("partial", "no", "complete")}
+    axes = small_multiples(data, "age", "height", "child", None, given, n_columns)
+    figure = axes[0].figure
+    title = figure.suptitle("Partial pooling brings each line\nnearer to the common one")
+    figure.canvas.draw()
+    legend = figure.legends[0]
+    parts = [title, figure._supxlabel, figure._supylabel, legend]
+    boxes = [part.get_window_extent() for part in parts]
+    boxes += [ax.get_tightbbox() for ax in axes]
+    overlaps = [
+        (i, j) for j in range(len(boxes)) for i in range(j) if boxes[i].overlaps(boxes[j])
+    ]
+    assert overlaps == []
+    assert figure.bbox.x0 <= boxes[3].x0 < boxes[3].x1 <= figure.bbox.x1
     plt.close("all")
 
 

@@ -18,11 +18,9 @@ __all__ = ["EXERCISES"]
 
 
 @functools.cache
-def slope_fit(without: tuple[str, ...] = (), reml: bool = True) -> LmerResult:
-    """Fit the random-slope model to the sleep study without some subjects."""
-    sleep = load("sleepstudy")
-    rows = ~sleep["Subject"].isin(without)
-    return lmer("Reaction ~ Days + (Days | Subject)", sleep[rows], reml=reml)
+def slope_fit() -> LmerResult:
+    """Fit the random-slope model to the sleep study."""
+    return lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
 
 
 # 7.1: a marginal Pearson residual.
@@ -44,6 +42,8 @@ def marginal_sd(day: int = 6, cov: bool = True, residual: bool = True) -> float:
 
 
 # 7.2: rows for a shrinkage factor.
+
+ROWS_IN_CHAPTER = 3  # rows of a group in the chapter's world of two kinds
 
 
 def rows_needed(sd_group: float = 1, sd_row: float = 2, share: float = 0.8) -> int:
@@ -77,10 +77,11 @@ def sex_ratio(values: pd.Series) -> float:
     return float(spread["Male"] / spread["Female"])
 
 
-def pooled_ratio() -> float:
+def pooled_ratio(without: str = "") -> float:
     """Return the ratio of the pooled standard deviations around the own lines."""
     # Residuals of each child have mean zero, and the divisor is the same for every child.
-    mean_square = (own_residuals()["own"] ** 2).groupby(own_residuals()["Sex"]).mean()
+    rows = own_residuals().query("Subject != @without")
+    mean_square = (rows["own"] ** 2).groupby(rows["Sex"]).mean()
     return float(np.sqrt(mean_square["Male"] / mean_square["Female"]))
 
 
@@ -127,19 +128,9 @@ def largest_residual() -> str:
     return frame.loc[frame["resid_std"].abs().idxmax(), "Subject"]
 
 
-# 7.5: without the two most erratic people.
+# 7.5: without one subject and the wild rows.
 
-
-@functools.cache
-def erratic() -> tuple[str, str]:
-    """Return the two subjects with the largest scatter around their own lines."""
-    sleep = load("sleepstudy")
-    scatter = {
-        name: np.polyfit(rows["Days"], rows["Reaction"], 1, full=True)[1][0]
-        for name, rows in sleep.groupby("Subject")
-    }
-    last, first = sorted(scatter, key=scatter.get)[-2:]
-    return first, last
+DOUBTED = "335"
 
 
 def answer(fit: LmerResult) -> dict[str, float]:
@@ -152,10 +143,26 @@ def answer(fit: LmerResult) -> dict[str, float]:
 
 
 @functools.cache
-def without_wild_rows() -> dict[str, float]:
-    """Return the answer for the fit without the rows beyond three σ."""
-    wild = slope_fit().resid.abs() > 3 * np.sqrt(slope_fit().scale)
-    return answer(lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy")[~wild]))
+def wild_rows() -> pd.Series:
+    """Return which rows are more than three σ from the person's line, as predicted."""
+    return slope_fit().resid.abs() > 3 * np.sqrt(slope_fit().scale)
+
+
+def without(subjects: tuple[str, ...], rows: bool = True, reml: bool = True) -> LmerResult:
+    """Refit without these subjects and, if asked, the wild rows."""
+    sleep = load("sleepstudy")
+    keep = ~sleep["Subject"].isin(subjects) & ~(wild_rows() & rows)
+    return lmer("Reaction ~ Days + (Days | Subject)", sleep[keep], reml=reml)
+
+
+def people_with_wild_rows() -> tuple[str, ...]:
+    """Return the subjects to whom the wild rows belong."""
+    return tuple(load("sleepstudy")["Subject"][wild_rows()].unique())
+
+
+def first_by_cook() -> str:
+    """Return the subject with the largest Cook's distance."""
+    return influence(slope_fit())["cooks_distance"].idxmax()
 
 
 EXERCISES = (
@@ -172,6 +179,19 @@ EXERCISES = (
                 "that is the conditional one. Which line does the marginal one start from?",
             ),
             Mistake(
+                lambda: row_of_332()["resid_std"],
+                "that is the conditional one, standardised with its leverage (`resid_std`). "
+                "Which line does the marginal one start from?",
+            ),
+            Mistake(
+                lambda: row_of_332()["resid"] / marginal_sd(),
+                "the divisor is the marginal one, but the residual is the conditional one.",
+            ),
+            Mistake(
+                lambda: row_of_332()["resid_marginal"] / marginal_sd() ** 2,
+                "you divided by the variance. Divide by its square root.",
+            ),
+            Mistake(
                 lambda: row_of_332()["resid_marginal"] / np.sqrt(slope_fit().scale),
                 "you divided by σ alone. What else is random in a marginal residual?",
             ),
@@ -179,10 +199,10 @@ EXERCISES = (
                 lambda: row_of_332()["resid_marginal"] / marginal_sd(residual=False),
                 "you divided by the spread of people alone. The row's own noise is missing.",
             ),
-            Mistake(  # by chance the allowance for β has the same effect
+            Mistake(  # in these data ML and the allowance for β have the same effect
                 lambda: row_of_332()["resid_marginal"] / marginal_sd(cov=False),
                 "the divisor is a little small. Is the covariance of intercept and slope in "
-                "it? Or did you allow for the estimation of β (`resid_marginal_std`)?",
+                "it? Did you allow for the estimation of β (`resid_marginal_std`)? Or fit by ML?",
             ),
             Mistake(
                 lambda: row_of_332()["resid_marginal"] / marginal_sd(day=0),
@@ -219,6 +239,19 @@ EXERCISES = (
                 "one row more than needed: 0.8 itself is enough.",
             ),
             Mistake(
+                lambda: ROWS_IN_CHAPTER,
+                "that is how many rows these groups have now. Compute their factor.",
+            ),
+            Mistake(
+                lambda: rows_needed(sd_row=np.sqrt(2)) + 1,
+                "two slips: you put in standard deviations where the formula has variances, "
+                "and then asked for more than 0.8 instead of 0.8 or more.",
+            ),
+            Mistake(
+                lambda: rows_needed(sd_row=2**2),
+                "you squared twice: σ = 2 is the standard deviation, its square the variance.",
+            ),
+            Mistake(
                 lambda: rows_needed(share=0.5),
                 "with this many, only half of the message survives.",
             ),
@@ -229,7 +262,8 @@ EXERCISES = (
         question="How many times as large as the girls' is the boys' residual sd?",
         right=pooled_ratio,
         success="boys scatter more than twice as much around their own lines, so one σ for all "
-        "children is wrong: too large for girls, too small for boys.",
+        "children is wrong: too large for girls, too small for boys. Much of it is one boy, M09: "
+        "leave him out and compute it again.",
         tolerance=0.0025,
         mistakes=(
             Mistake(
@@ -239,6 +273,10 @@ EXERCISES = (
             Mistake(
                 lambda: 1 / pooled_ratio(),
                 "that is girls over boys.",
+            ),
+            Mistake(
+                lambda: pooled_ratio(without="M09"),
+                "boy M09 is missing. The question is about all 27 children.",
             ),
             Mistake(
                 ratio_of_sums,
@@ -290,24 +328,34 @@ EXERCISES = (
     ),
     Exercise(
         id="7.5",
-        question="Without the two most erratic people: mean slope, its standard error, and σ?",
-        right=lambda: answer(slope_fit(erratic())),
-        success="σ falls by a quarter, yet the standard error of the mean slope hardly "
-        "changes, because it rests on how people differ. The slowing is there without the two "
-        "as well.",
+        question="Without subject 335 and the three rows beyond three σ: mean slope, its "
+        "standard error, and σ?",
+        right=lambda: answer(without((DOUBTED,))),
+        success="σ falls by more than a fifth, yet the standard error of the mean slope hardly "
+        "changes, because it rests on how people differ. The slowing is there without them, "
+        "and larger.",
         kind="mapping",
         tolerance=0.004,
         mistakes=(
             Mistake(
-                lambda: answer(slope_fit(erratic()[:1])),
-                "only the most erratic one is left out here.",
+                lambda: answer(without((DOUBTED,), rows=False)),
+                "the three rows are still in.",
             ),
             Mistake(
-                lambda: answer(slope_fit(erratic()[1:])),
-                "the most erratic one is still in.",
+                lambda: answer(without(())),
+                "subject 335 is still in.",
             ),
             Mistake(
-                lambda: answer(slope_fit(erratic(), reml=False)),
+                lambda: answer(without((DOUBTED, *people_with_wild_rows()))),
+                "you left out two whole people for their three rows.",
+            ),
+            Mistake(
+                lambda: answer(without((first_by_cook(),))),
+                "that is without the subject of the largest Cook's distance. The reviewer "
+                "asks about another one.",
+            ),
+            Mistake(
+                lambda: answer(without((DOUBTED,), reml=False)),
                 "those are ML estimates; the question asks for REML.",
             ),
             Mistake(
@@ -315,11 +363,7 @@ EXERCISES = (
                 "that is the fit to all rows.",
             ),
             Mistake(
-                without_wild_rows,
-                "you left out three rows. The question is about two people.",
-            ),
-            Mistake(
-                lambda: answer(slope_fit(erratic())) | {"sigma": slope_fit(erratic()).scale},
+                lambda: answer(without((DOUBTED,))) | {"sigma": without((DOUBTED,)).scale},
                 "'sigma' is the variance. The question asks for its square root.",
             ),
         ),
