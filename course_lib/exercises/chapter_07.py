@@ -173,6 +173,7 @@ EXERCISES = (
         success="the row is far from the average line, but people differ so much on day 6 that "
         "it is not five standard deviations off, as its conditional residual is.",
         tolerance=0.005,
+        absolute=0.006,  # two decimals, also of a small wrong answer
         mistakes=(
             Mistake(
                 lambda: row_of_332()["resid"] / np.sqrt(slope_fit().scale),
@@ -202,7 +203,7 @@ EXERCISES = (
             Mistake(  # in these data ML and the allowance for β have the same effect
                 lambda: row_of_332()["resid_marginal"] / marginal_sd(cov=False),
                 "the divisor is a little small. Is the covariance of intercept and slope in "
-                "it? Did you allow for the estimation of β (`resid_marginal_std`)? Or fit by ML?",
+                "it? Did you allow for the estimation of β (`resid_marginal_std`)? Is it ML?",
             ),
             Mistake(
                 lambda: row_of_332()["resid_marginal"] / marginal_sd(day=0),
@@ -262,8 +263,8 @@ EXERCISES = (
         question="How many times as large as the girls' is the boys' residual sd?",
         right=pooled_ratio,
         success="boys scatter more than twice as much around their own lines, so one σ for all "
-        "children is wrong: too large for girls, too small for boys. Much of it is one boy, M09: "
-        "leave him out and compute it again.",
+        "children is wrong: too large for girls, too small for boys. Much of it is one "
+        "boy, M09: leave him out and compute it again.",
         tolerance=0.0025,
         mistakes=(
             Mistake(
@@ -348,6 +349,10 @@ EXERCISES = (
             Mistake(
                 lambda: answer(without((DOUBTED, *people_with_wild_rows()))),
                 "you left out two whole people for their three rows.",
+            ),
+            Mistake(
+                lambda: answer(without(people_with_wild_rows())),
+                "you left out the two people of the three rows, and 335 is still in.",
             ),
             Mistake(
                 lambda: answer(without((first_by_cook(),))),
