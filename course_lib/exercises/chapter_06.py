@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from course_lib.convergence import deviance_at
 from course_lib.cross_products import FactorArrays, cross_products
@@ -47,7 +48,32 @@ def rms(misses: pd.Series) -> float:
     return float(np.sqrt((misses**2).mean()))
 
 
+def personal_rms(misses: pd.Series) -> pd.Series:
+    """Root mean square (ms) of each person's misses."""
+    people = load("sleepstudy").loc[misses.index, "Subject"]
+    return np.sqrt((misses**2).groupby(people).mean())
+
+
+def in_sample_misses() -> pd.Series:
+    """Return the misses (ms) of the model of the early days on these same days."""
+    sleep = load("sleepstudy")
+    return lmer(SLOPE, sleep[sleep["Days"] < FIRST_HIDDEN]).resid
+
+
+def level_gain() -> str:
+    """Say how the random level compares with the random slope, with its interval."""
+    extra = personal_rms(forecast_misses(LEVEL)) - personal_rms(forecast_misses())
+    half = stats.t.isf(0.025, len(extra) - 1) * extra.sem()
+    mean = extra.mean()
+    return (
+        f"{mean:.1f} ms, 95 % interval {mean - half:.1f} to {mean + half:.1f} "
+        f"over {len(extra)} people"
+    )
+
+
 # 6.2: the age at which level and slope are uncorrelated.
+
+MIDDLE = 11  # the origin that the chapter takes as the middle of the ages
 
 
 def uncorrelated_age(covariance: pd.DataFrame) -> float:
@@ -149,8 +175,8 @@ EXERCISES = (
         "days 0 to 4, predicting with the random effects?",
         right=lambda: rms(forecast_misses()),
         success="that is the size of a typical miss of this forecast, much larger than when "
-        "random days are hidden. The random level alone forecasts better still: early slopes "
-        "are poor witnesses of late ones.",
+        "random days are hidden. Do not conclude that a random level forecasts better: level "
+        f"minus slope, as a mean of personal RMSEs, is {level_gain()}.",
         mistakes=(
             Mistake(
                 lambda: rms(forecast_misses(LEVEL)),
@@ -169,6 +195,15 @@ EXERCISES = (
                 lambda: rms(forecast_misses(leak=True)),
                 "the model has seen the days that it is to predict. Which rows may it be "
                 "fitted to?",
+            ),
+            Mistake(
+                lambda: rms(in_sample_misses()),
+                "those are the rows that the model was fitted to. Which are hidden?",
+            ),
+            Mistake(
+                lambda: personal_rms(forecast_misses()).mean(),
+                "that is the mean of 18 personal RMSEs. The question asks for one root over "
+                "all hidden rows.",
             ),
             Mistake(
                 lambda: rms(forecast_misses()) ** 2,
@@ -209,6 +244,20 @@ EXERCISES = (
                 "above the line you have the correlation. The formula has the covariance.",
             ),
             Mistake(
+                lambda: uncorrelated_age(teeth_covariance()) - MIDDLE,
+                "is that counted from the middle of the ages? The question asks for an age, "
+                "counted from birth.",
+            ),
+            Mistake(
+                lambda: MIDDLE,
+                "that is the middle of the ages. Centring there does not make level and slope "
+                "uncorrelated: look at the sign of the correlation there.",
+            ),
+            Mistake(
+                lambda: load("orthodont")["age"].min(),
+                "that is the first visit. What was the correlation there?",
+            ),
+            Mistake(
                 lambda: 1 / uncorrelated_age(teeth_covariance()),
                 "your fraction is upside down. The answer is an age in years.",
             ),
@@ -232,6 +281,14 @@ EXERCISES = (
             Mistake(
                 lambda: change_to_hours() ** [-1, -1, 1, 1, 1],
                 "is the slowing per hour larger or smaller than that per day?",
+            ),
+            Mistake(
+                lambda: change_to_hours() ** [1, -1, 1, 1, 1],
+                "the slope is right, and 'variance' has the right size. Which way does it go?",
+            ),
+            Mistake(
+                lambda: change_to_hours(24, 1),
+                "you went from hours to days. The question goes the other way.",
             ),
             Mistake(
                 lambda: change_to_hours(reml=False).round(9),  # the rise is exactly zero
@@ -276,6 +333,14 @@ EXERCISES = (
                 "of its square.)",
             ),
             Mistake(
+                lambda: reml_parts()["criterion"] + np.log(reml_parts()["r2"]),
+                "you took the determinant of all of L. L_X leaves out a row and a column.",
+            ),
+            Mistake(
+                lambda: -reml_parts()["criterion"] / 2,
+                "that is the log-likelihood. The criterion is −2 times as large.",
+            ),
+            Mistake(
                 reml_with_n,
                 "the term with L_X is right; count the rows again, in both places.",
             ),
@@ -306,6 +371,10 @@ EXERCISES = (
             Mistake(
                 lambda: dropped() * [-1, 1],
                 "the smaller model cannot fit better: check the sign of 'rise'.",
+            ),
+            Mistake(
+                lambda: dropped() * [0.5, 1],
+                "'rise' is that of the log-likelihood. The criterion has a factor 2.",
             ),
             Mistake(
                 lambda: pd.Series({"rise": dropped()["rise"], "saved": 1}),
