@@ -1,0 +1,73 @@
+"""The workflows and hooks for others: they parse, and name what exists in this repository."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+}
+HOOKS = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+
+
+def steps(workflow):
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+def commands(workflow):
+    return "\n".join(step.get("run", "") for step in steps(workflow))
+
+
+def test_there_are_three_workflows():
+    assert set(WORKFLOWS) == {"ci", "newest", "book"}
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_actions_are_named_with_a_version(name):
+    used = [step["uses"] for step in steps(WORKFLOWS[name]) if "uses" in step]
+    assert used
+    assert [use for use in used if not re.fullmatch(r"[\w-]+/[\w-]+@v\d+", use)] == []
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_workflows_ask_for_no_more_rights_than_they_need(name):
+    rights = WORKFLOWS[name]["permissions"]
+    extra = {"pages": "write", "id-token": "write"} if name == "book" else {}
+    assert rights == {"contents": "read", **extra}
+
+
+def test_strict_run_is_the_readme_s_command():
+    assert commands(WORKFLOWS["ci"]).strip() == "bash .ci/run"
+
+
+def test_weekly_run_takes_the_newest_versions_on_three_systems():
+    weekly = WORKFLOWS["newest"]
+    assert "schedule" in weekly[True]  # YAML reads the key `on` as true
+    systems = weekly["jobs"]["lax"]["strategy"]["matrix"]["system"]
+    assert {system.split("-")[0] for system in systems} == {"ubuntu", "macos", "windows"}
+    assert "constraints" not in commands(weekly)
+    assert "--nbval-lax" in commands(weekly)
+
+
+def test_book_is_built_as_the_tests_build_it():
+    told = commands(WORKFLOWS["book"])
+    assert "-c constraints.txt" in told
+    assert "sphinx -W --keep-going chapters build/book" in told
+    for path in re.findall(r"\bchapters/[\w.]+", told):
+        assert (ROOT / path).exists(), path
+
+
+def test_hooks_are_local_and_their_files_exist():
+    assert [repo["repo"] for repo in HOOKS] == ["local"]
+    hooks = {hook["id"]: hook for hook in HOOKS[0]["hooks"]}
+    assert set(hooks) == {"ruff-check", "ruff-format", "notebook-conventions"}
+    for hook in hooks.values():
+        for path in re.findall(r"\btests/[\w.]+", hook["entry"]):
+            assert (ROOT / path).is_file(), path
+    chapter = next((ROOT / "chapters").glob("*.ipynb")).relative_to(ROOT).as_posix()
+    assert re.search(hooks["notebook-conventions"]["files"], chapter)
