@@ -1,0 +1,359 @@
+"""Glossary, article map and teaching guide against the chapters that they speak of.
+
+The documents are plain Markdown. A link must lead to a file that exists, and its anchor to a
+heading there; slugs are made as GitHub and MyST make them. What the documents say about a
+chapter (a term, a section, minutes) must be in that chapter.
+"""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS, LIBRARY = ROOT / "chapters", ROOT / "course_lib"
+DOCUMENTS = ("glossary.md", "article_map.md", "teaching.md")
+NUMBERS = range(1, 9)
+
+LINK = re.compile(r"(?<!!)\[(?P<text>(?:[^\[\]`]|`[^`]*`)+)\]\((?P<target>[^)\s]+)\)")
+HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*$")
+
+# The article's sections, and below them its parts, as the map numbers and names them.
+ARTICLE = {
+    "1": (
+        "Opening: why plain regression is not enough",
+        "Core idea",
+        "The five steps",
+        "The code",
+        "Reading the result",
+    ),
+    "2.1": ("The core difference", "Choosing by the Hausman test", "When to use which"),
+    "2.2": ("The model", "The assumptions"),
+    "2.3": ("What nesting looks like", "Why to model it"),
+    "2.4": ("The parts of a formula", "The example"),
+    "2.5": ("AIC and BIC", "The likelihood-ratio test"),
+    "3.1": ("Cleaning", "Coding levels"),
+    "3.2": ("Reshaping", "Within and between"),
+    "3.3": ("The picture", "What to look for"),
+    "4.1": ("From fixed to random slopes", "Comparing the models"),
+    "4.2": ("Why a random slope", "The matrix"),
+    "4.3": ("Diagnosing", "Remedies", "Thresholds"),
+    "4.4": ("Residuals", "Random effects"),
+    "5": ("Explaining predictions", "In research", "Across disciplines"),
+}
+VERDICTS = ("holds", "holds with conditions", "does not hold")
+WORDS = ("econometrics", "Stata", "lme4", "statsmodels", "`course_lib`")
+
+
+# Reading Markdown and notebooks.
+
+
+def headings(markdown):
+    """Return (level, text) of the headings outside fenced code, in order."""
+    found, fenced = [], False
+    for line in markdown.splitlines():
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        elif not fenced and (match := HEADING.match(line)):
+            found.append((len(match[1]), match[2]))
+    return found
+
+
+def plain(text):
+    """Return a heading or link text without its marks for code, emphasis and links."""
+    return re.sub(r"[`*]", "", LINK.sub(lambda match: match["text"], text))
+
+
+def slugs(texts):
+    """Return the anchors of these headings: punctuation dropped, repeated ones numbered."""
+    seen, result = set(), []
+    for text in texts:
+        base = re.sub(r"[^\w\- ]", "", plain(text).lower().replace(" ", "-"))
+        slug, n = base, 0
+        while slug in seen:
+            n += 1
+            slug = f"{base}-{n}"
+        seen.add(slug)
+        result.append(slug)
+    return result
+
+
+def links(markdown):
+    """Return (text, file, anchor) of the links, without those to other sites."""
+    parts = (
+        (match["text"], *match["target"].partition("#")) for match in LINK.finditer(markdown)
+    )
+    return [(plain(text), file, anchor) for text, file, _, anchor in parts if "://" not in file]
+
+
+def sections(markdown, level):
+    """Return {heading: text below it} for the headings of one level."""
+    pieces = re.split(rf"^#{{{level}}} (.+)$", markdown, flags=re.MULTILINE)
+    assert len(pieces[1::2]) == len(set(pieces[1::2])), "a heading is there twice"
+    return dict(zip(pieces[1::2], pieces[2::2], strict=True))
+
+
+@cache
+def markdown_of(path):
+    """Return the Markdown of a document, or of all Markdown cells of a notebook."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
+@cache
+def anchors(path):
+    """Return {anchor: heading} of a file, for the levels that the book gives anchors to."""
+    texts = [text for level, text in headings(markdown_of(path)) if level <= 3]
+    return dict(zip(slugs(texts), map(plain, texts), strict=True))
+
+
+def document(name):
+    return markdown_of(CHAPTERS / name)
+
+
+def chapter(number):
+    found = sorted(CHAPTERS.glob(f"{number:02d}_*.ipynb"))
+    assert len(found) == 1, f"chapter {number}: found {[path.name for path in found]}"
+    return found[0]
+
+
+def without_marks(markdown):
+    """Return text for searching: no emphasis, no line ends, one kind of apostrophe and dash."""
+    text = re.sub(r"[*`]", "", markdown).replace("’", "'").casefold()
+    return re.sub(r"\s+", " ", text)
+
+
+def contains(markdown, term):
+    """Say whether the term, or its plural, stands in the text as a word."""
+    return re.search(rf"(?<!\w){re.escape(term.casefold())}s?(?!\w)", without_marks(markdown))
+
+
+def broken(name, number=None):
+    """Return what is wrong with a document's links to one chapter, or to all other files."""
+    problems = []
+    for text, file, anchor in links(document(name)):
+        if number != (int(file[:2]) if re.match(r"0\d_", file) else None):
+            continue
+        path = CHAPTERS / (file or name)
+        if not path.exists():
+            problems.append(f"{file}: no such file ({text})")
+        elif anchor and anchor not in anchors(path):
+            problems.append(f"{file}#{anchor}: no such heading ({text})")
+    return problems
+
+
+# All three documents.
+
+
+@pytest.mark.parametrize("number", [None, *NUMBERS])
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_to_a_file_and_a_heading(name, number):
+    assert broken(name, number) == []
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_chapter_is_linked(name, number):
+    assert any(file.startswith(f"{number:02d}_") for _, file, _ in links(document(name)))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_of_one_folder_name_the_section_in_words(name):
+    """Where a site does not jump to a heading of a notebook, the reader looks for its name."""
+    for text, file, anchor in links(document(name)):
+        heading = anchors(CHAPTERS / file).get(anchor) if (CHAPTERS / file).exists() else None
+        if file.endswith(".ipynb") and heading and not anchor.startswith("exercise-"):
+            assert text.endswith(heading), f"{text!r} names another section than {heading!r}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_nothing_is_left_to_do(name):
+    left = [line for line in document(name).splitlines() if "TODO" in line]
+    assert left == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_fit_a_telephone(name):
+    """No table wider than two columns, no directive that GitHub would show raw."""
+    for line in document(name).splitlines():
+        if line.startswith("|"):
+            assert len(line.strip("|").split(" | ")) <= 2, line
+        assert not line.startswith((":::", "```{")), line
+
+
+# The glossary.
+
+
+def entries():
+    return sections(document("glossary.md"), 2)
+
+
+def test_glossary_is_alphabetical():
+    names = list(entries())
+    assert 40 <= len(names) <= 80
+    assert names == sorted(names, key=str.casefold)
+
+
+def test_fixed_effect_has_two_entries():
+    meanings = [name for name in entries() if name.casefold().startswith("fixed effect")]
+    assert len(meanings) == 2
+
+
+@pytest.mark.parametrize("name", entries())
+def test_entry_is_complete(name):
+    chinese, meaning, words = entries()[name].strip().split("\n\n")
+    assert re.search(r"[\u4e00-\u9fff]", chinese) or name in ("Grad-CAM", "SHAP")
+    assert meaning.endswith(".")
+    bullets = [line.removeprefix("- ").partition(": ") for line in words.splitlines()]
+    assert tuple(word for word, _, _ in bullets) == WORDS
+    assert all(value.strip() for _, _, value in bullets)
+
+
+@pytest.mark.parametrize("name", entries())
+def test_chapter_of_an_entry_contains_its_term(name):
+    (_, file, anchor), *_ = links(entries()[name])
+    assert (CHAPTERS / file).exists(), f"{file}: no such chapter"
+    assert anchor
+    term = name.partition(" (")[0]
+    assert contains(markdown_of(CHAPTERS / file), term), f"{file} does not say {term!r}"
+
+
+@pytest.mark.parametrize("name", entries())
+def test_names_of_the_library_exist(name):
+    (line,) = re.findall(r"^- `course_lib`: (.+)$", entries()[name], flags=re.MULTILINE)
+    sources = [path.read_text(encoding="utf-8") for path in LIBRARY.rglob("*.py")]
+    library = set(re.findall(r"\w+", "\n".join(sources)))
+    for code in re.findall(r"`([^`]+)`", line):
+        word = re.match(r"[A-Za-z_]*", code)[0]
+        assert len(word) < 2 or word in library, f"the library has no {word!r}"
+
+
+# The article map.
+
+
+def claims(text):
+    """Return (verdict, rest) of the claims in a part of the map."""
+    return re.findall(r"^- \*\*(.+?)\*\*: (.+)$", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", ARTICLE)
+def test_every_section_of_the_article_has_its_parts_and_claims(number):
+    sections_of_map = sections(document("article_map.md"), 2)
+    (text,) = [body for head, body in sections_of_map.items() if head.split()[0] == number]
+    parts = sections(text, 3)
+    assert tuple(parts) == tuple(f"{number} {part}" for part in ARTICLE[number])
+    assert all(claims(body) for body in parts.values())
+
+
+def test_map_has_no_other_sections():
+    numbers = [head.split()[0] for head in sections(document("article_map.md"), 2)]
+    assert numbers == list(ARTICLE)
+
+
+@pytest.mark.parametrize("number", ARTICLE)
+def test_every_claim_has_a_verdict_and_the_section_that_shows_it(number):
+    sections_of_map = sections(document("article_map.md"), 2)
+    (text,) = [body for head, body in sections_of_map.items() if head.split()[0] == number]
+    found = claims(text)
+    assert len(found) == len(re.findall(r"^- ", text, flags=re.MULTILINE)) >= 2
+    for verdict, claim in found:
+        assert verdict in VERDICTS, f"{verdict!r}: {claim}"
+        assert links(claim), f"shows nothing: {claim}"
+        assert all(anchor for _, _, anchor in links(claim)), f"names no section: {claim}"
+
+
+def test_every_box_of_a_chapter_is_linked_from_the_map():
+    """A section with a box "The article says" must be where the map says a claim is shown."""
+    linked = {(file, anchor) for _, file, anchor in links(document("article_map.md"))}
+    for path in sorted(CHAPTERS.glob("0*.ipynb")):
+        for anchor in sections_with_a_box(markdown_of(path)):
+            assert (path.name, anchor) in linked, f"{path.name}#{anchor} is not in the map"
+
+
+def sections_with_a_box(markdown):
+    """Return the anchors of the sections (levels 1–3) that hold a box."""
+    lines = markdown.splitlines()
+    marks = [(i, HEADING.match(line)) for i, line in enumerate(lines)]
+    marks = [(i, match[2]) for i, match in marks if match and len(match[1]) <= 3]
+    ends = [i for i, _ in marks[1:]] + [len(lines)]
+    for slug, (start, _), end in zip(slugs([t for _, t in marks]), marks, ends, strict=True):
+        if any(line.startswith("> **The article says**") for line in lines[start:end]):
+            yield slug
+
+
+# The teaching guide.
+
+
+def timetable(number, minutes):
+    """Return [(links of the row, its minutes)] of one timetable."""
+    text = sections(document("teaching.md"), 3)[f"Chapter {number} in {minutes} minutes"]
+    rows = re.findall(r"^\| (.+) \| (\d+) \|$", text, flags=re.MULTILINE)
+    assert len(rows) == len(re.findall(r"^\|", text, flags=re.MULTILINE)) - 2, "an odd row"
+    return [(links(cell), int(spent)) for cell, spent in rows]
+
+
+@pytest.mark.parametrize("minutes", [45, 90])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_timetable_names_sections_and_keeps_its_time(number, minutes):
+    rows = timetable(number, minutes)
+    assert 0.8 * minutes <= sum(spent for _, spent in rows) <= minutes
+    path = chapter(number)
+    for cell, _ in rows:
+        assert cell, "a row without a section"
+        for text, file, anchor in cell:
+            assert file == path.name
+            assert anchors(path).get(anchor) == text
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_minutes_at_home_are_those_of_the_chapter(number):
+    pattern = r"(\d+) minutes to read\b.*?(\d+) minutes to exercise"
+    told = [
+        (head, body)
+        for head, body in sections(document("teaching.md"), 2).items()
+        if head.startswith(f"Chapter {number}. ")
+    ]
+    ((_, body),) = told
+    here, there = re.search(pattern, body), re.search(pattern, markdown_of(chapter(number)))
+    assert here, "the guide does not name the minutes"
+    assert here.groups() == there.groups()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_homework_and_questions(number):
+    parts = sections(document("teaching.md"), 3)
+    exercises = {anchor for _, _, anchor in links(parts[f"Chapter {number}: homework"])}
+    assert any(anchor.startswith(f"exercise-{number}") for anchor in exercises)
+    questions = parts[f"Chapter {number}: questions that come"]
+    assert 3 <= len(re.findall(r"^- \*\*.+[?.]\*\* \S", questions, re.MULTILINE)) <= 5
+
+
+# The readers above, on text small enough to check by eye.
+
+
+def test_slugs_are_those_of_github():
+    heads = ["A Q–Q plot, with `lmer`", 'Why "fixed"? One', "Time", "Time", "Time 1"]
+    expected = ["a-qq-plot-with-lmer", "why-fixed-one", "time", "time-1", "time-1-1"]
+    assert slugs(heads) == expected
+
+
+def test_headings_in_fences_do_not_count():
+    assert headings("# A\n```\n# no\n```\n### B c") == [(1, "A"), (3, "B c")]
+
+
+def test_links_skip_pictures_and_other_sites():
+    text = "![p](a.png) [w](https://x.org/#y) [with `a[0]`](b.md#c) [d](e.ipynb)"
+    assert links(text) == [("with a[0]", "b.md", "c"), ("d", "e.ipynb", "")]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("two **random\nslopes**.", True), ("a Random slope", True), ("random slopers", False)],
+)
+def test_contains_looks_for_whole_words(text, found):
+    assert bool(contains(text, "Random slope")) is found
