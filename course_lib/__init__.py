@@ -33,10 +33,18 @@ influence           leave out one group at a time
 envelope            statistics of a fit, and what they would be if the model were true
 diagnostics         normality tests, ICC, R²; door to residuals, influence and envelope
 panel               fixed effects, random effects, Mundlak; Hausman test
+shapley_parts       a prediction as a sum of parts; Shapley's weights
+gaussian_shap       Shapley values of a straight line in jointly normal predictors
+linear_shap         exact Shapley values of a mixed model, the group as one more player
+predictor           any model as a checked function: rows in, one number a row out
+explain             local surrogate (LIME), partial dependence
+counterfactual      the smallest change that reaches a target
+grad_cam            a small convolutional net, and what it looks at
+explanation_log     predictions and their drivers, kept in SQLite
 plot_parts          palette, labels and checks of the pictures
 fit_plots           pictures of estimates
 plots               pictures of data; door to fit_plots
-exercises           `check` an answer
+exercises           `check` an answer, `progress`
 =================== =================================================================
 """
 

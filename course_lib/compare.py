@@ -29,7 +29,7 @@ from course_lib.estimate import estimate_standardised
 from course_lib.lmer import LmerResult
 from course_lib.nesting import Added, added_by, check_same_rows, same_fixed_part
 from course_lib.refit_deviances import batch_size, refit_deviances
-from course_lib.validate import check_choice, check_count, check_rng, course_error
+from course_lib.validate import check_choice, check_count, check_rng, check_type, course_error
 
 __all__ = ["LRTest", "check_fit", "compare_models", "lr_test", "simulation_test"]
 
@@ -106,12 +106,9 @@ def compare_models(models: Mapping[str, LmerResult], refit: bool = True) -> pd.D
     """
     if not isinstance(models, Mapping) or len(models) < 2:
         got = f"{len(models)} of them" if isinstance(models, Mapping) else repr(type(models))
-        raise course_error(
-            "models",
-            "must be a dict of at least two fitted models",
-            got,
-            'Write compare_models({"intercept": fit1, "slope": fit2}).',
-        )
+        rule = "must be a dict of at least two fitted models"
+        advice = 'Write compare_models({"intercept": fit1, "slope": fit2}).'
+        raise course_error("models", rule, got, advice)
     for name, fit in models.items():
         check_fit(f"models[{name!r}]", fit)
     check_choice("refit", refit, (True, False))
@@ -120,21 +117,15 @@ def compare_models(models: Mapping[str, LmerResult], refit: bool = True) -> pd.D
         check_same_rows(f"models[{name!r}]", fits[0], fit)
     problem = _criterion_problem(fits)
     if problem and not refit:
-        raise course_error(
-            "models",
-            "must all be ML fits, or REML fits with the same fixed part",
-            problem,
-            "Pass refit=True, or fit with lmer(..., reml=False).",
-        )
+        rule = "must all be ML fits, or REML fits with the same fixed part"
+        advice = "Pass refit=True, or fit with lmer(..., reml=False)."
+        raise course_error("models", rule, problem, advice)
     used = [_ml_fit(fit) for fit in fits] if problem else fits
     table = pd.DataFrame(
         {
             "criterion": ["REML" if fit.reml else "ML" for fit in used],
             "refitted": [new is not old for new, old in zip(used, fits, strict=True)],
-            "npar": [fit.npar for fit in used],
-            "llf": [fit.llf for fit in used],
-            "aic": [fit.aic for fit in used],
-            "bic": [fit.bic for fit in used],
+            **{key: [getattr(f, key) for f in used] for key in ("npar", "llf", "aic", "bic")},
         },
         index=pd.Index(list(models), name="model"),
     )
@@ -200,12 +191,9 @@ def lr_test(
         reduced, full = _ml_fit(reduced), _ml_fit(full)
     statistic = reduced.deviance - full.deviance
     if statistic < -PRECISION:
-        raise course_error(
-            "full",
-            "must fit at least as well as the model inside it",
-            f"a deviance {-statistic:.2g} higher",
-            "Its search has not found the optimum: look at full.converged.",
-        )
+        rule = "must fit at least as well as the model inside it"
+        advice = "Its search has not found the optimum: look at full.converged."
+        raise course_error("full", rule, f"a deviance {-statistic:.2g} higher", advice)
     statistic = statistic if statistic > PRECISION else 0.0
     test = LRTest(statistic, added.df, np.nan, method, criterion="REML" if full.reml else "ML")
     if method == "bootstrap":
@@ -283,14 +271,8 @@ def _bootstrap(reduced, full, n_sim, rng, progress) -> np.ndarray:
 
 def check_fit(argument: str, fit: object) -> LmerResult:
     """Return `fit` if it is a fitted model."""
-    if not isinstance(fit, LmerResult):
-        raise course_error(
-            argument,
-            "must be a model fitted by lmer",
-            f"a {type(fit).__name__}",
-            "Write fit = lmer('Reaction ~ Days + (Days | Subject)', data) and pass fit.",
-        )
-    return fit
+    advice = "Write fit = lmer('Reaction ~ Days + (Days | Subject)', data) and pass fit."
+    return check_type(argument, fit, LmerResult, "must be a model fitted by lmer", advice)
 
 
 def _ml_fit(fit: LmerResult) -> LmerResult:
@@ -330,9 +312,6 @@ def _check_boundary(added: Added) -> None:
         advice = "Test the two steps one after the other"
     else:
         return
-    raise course_error(
-        "method",
-        "'boundary' applies where exactly one random effect is added and nothing else",
-        problem,
-        f"{advice}, or use method='bootstrap'." if "bootstrap" not in advice else f"{advice}.",
-    )
+    rule = "'boundary' applies where exactly one random effect is added and nothing else"
+    also = "" if "bootstrap" in advice else ", or use method='bootstrap'"
+    raise course_error("method", rule, problem, f"{advice}{also}.")

@@ -259,7 +259,7 @@ def optimizer_trace(
     check_choice("scaled", scaled, (True, False))
     fit = lmer(formula, data, reml)
     products, shift = _problem(fit, scaled)
-    evaluations = []
+    start, evaluations = _identity(products), []
 
     def objective(theta):
         evaluations.append([np.nan, np.nan, np.nan, *theta])
@@ -272,9 +272,7 @@ def optimizer_trace(
     try:
         # What overflows on the way down is part of what is shown.
         with np.errstate(all="ignore"):
-            found = minimize(
-                objective, _identity(products), jac=True, method="L-BFGS-B", options=LBFGS
-            )
+            found = minimize(objective, start, jac=True, method="L-BFGS-B", options=LBFGS)
         ending = str(found.message)
     except np.linalg.LinAlgError as error:
         ending = f"broke down: {error}"
@@ -314,12 +312,9 @@ def deviance_at(
     fit = lmer(formula, data, reml)
     products, shift = _problem(fit, scaled)
     if theta.shape[-1:] != (products.n_theta,):
-        raise course_error(
-            "theta",
-            f"must have the {products.n_theta} free entries of Λ along its last axis",
-            f"shape {theta.shape}",
-            "Stack a grid with numpy.stack([...], axis=-1).",
-        )
+        rule = f"must have the {products.n_theta} free entries of Λ along its last axis"
+        advice = "Stack a grid with numpy.stack([...], axis=-1)."
+        raise course_error("theta", rule, f"shape {theta.shape}", advice)
     deviances = np.full(theta.shape[:-1], np.nan)
     for place in np.ndindex(deviances.shape):
         with contextlib.suppress(np.linalg.LinAlgError), np.errstate(all="ignore"):

@@ -56,8 +56,8 @@ def sorted_modes(fit: LmerResult) -> np.ndarray:
     return np.concatenate([np.sort(np.nan_to_num(e["mode_std"])) for _, e in effects])
 
 
-def _bins(fit: LmerResult, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised residuals, and the bin of each row by its fitted value without modes.
+def _bin_means(fit: LmerResult, n_bins: int, power: int) -> np.ndarray:
+    """Mean power of the standardised residuals in bins by the fitted value without modes.
 
     Fitted values with modes would follow the residuals. Rows with equal values share a bin.
     """
@@ -67,7 +67,9 @@ def _bins(fit: LmerResult, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     spread = max(float(fitted.std()), np.sqrt(fit.scale))
     rank = (fitted / spread).round(9).rank(method="average").to_numpy()
     codes = np.minimum((n_bins * (rank - 0.5) / fit.nobs).astype(int), n_bins - 1)
-    return np.nan_to_num(residuals["resid_std"].to_numpy()), codes
+    values = np.nan_to_num(residuals["resid_std"].to_numpy()) ** power
+    counts = np.bincount(codes, minlength=n_bins)
+    return np.bincount(codes, values, n_bins) / np.maximum(counts, 1)
 
 
 def binned_means(fit: LmerResult, n_bins: int = 8) -> np.ndarray:
@@ -85,16 +87,12 @@ def binned_means(fit: LmerResult, n_bins: int = 8) -> np.ndarray:
     ndarray, shape (n_bins,)
         0 for a bin that stays empty because many rows share a fitted value.
     """
-    values, codes = _bins(fit, n_bins)
-    counts = np.bincount(codes, minlength=n_bins)
-    return np.bincount(codes, values, n_bins) / np.maximum(counts, 1)
+    return _bin_means(fit, n_bins, 1)
 
 
 def binned_spreads(fit: LmerResult, n_bins: int = 5) -> np.ndarray:
     """Root mean square of the standardised residuals in the same bins; see `binned_means`."""
-    values, codes = _bins(fit, n_bins)
-    counts = np.bincount(codes, minlength=n_bins)
-    return np.sqrt(np.bincount(codes, values**2, n_bins) / np.maximum(counts, 1))
+    return np.sqrt(_bin_means(fit, n_bins, 2))
 
 
 def group_slope_spread(fit: LmerResult) -> np.ndarray:
@@ -125,17 +123,12 @@ def group_slope_spread(fit: LmerResult) -> np.ndarray:
             size = np.bincount(factor.codes, within**2)
             varies = size > NOTHING * counts
             if varies.any():
-                t = np.bincount(factor.codes, within * residuals)[varies] / np.sqrt(
-                    size[varies]
-                )
-                spreads.append(np.sqrt((t**2).mean()))
+                along = np.bincount(factor.codes, within * residuals)[varies]
+                spreads.append(np.sqrt(((along / np.sqrt(size[varies])) ** 2).mean()))
     if not spreads:
-        raise course_error(
-            "fit",
-            "must have a fixed effect whose column varies within groups",
-            f"'{fit.formula}'",
-            "Without such a predictor there is no slope that could vary between groups.",
-        )
+        rule = "must have a fixed effect whose column varies within groups"
+        advice = "Without such a predictor there is no slope that could vary between groups."
+        raise course_error("fit", rule, f"'{fit.formula}'", advice)
     return np.array(spreads)
 
 
@@ -186,12 +179,9 @@ def simulated_envelope(
     """
     check_fit("fit", fit)
     if not callable(statistic):
-        raise course_error(
-            "statistic",
-            "must be a function from a fit to numbers",
-            repr(statistic),
-            "Pass course_lib.diagnostics.sorted_residuals, without brackets.",
-        )
+        rule = "must be a function from a fit to numbers"
+        advice = "Pass course_lib.diagnostics.sorted_residuals, without brackets."
+        raise course_error("statistic", rule, repr(statistic), advice)
     alpha = check_probability("alpha", alpha)
     check_count("n_sim", n_sim, int(np.ceil(1 / alpha - 1e-9)) - 1)
     check_rng("rng", rng)
@@ -227,10 +217,8 @@ def _statistic(
     """Return the statistic as a vector, or raise if it is not one of finite numbers."""
     values = check_finite("statistic", statistic(fit))
     if values.ndim > 1 or values.size == 0 or (length or values.size) != values.size:
-        raise course_error(
-            "statistic",
-            "must return one number or a vector of the same length for every fit",
-            f"shape {values.shape}" + (f" after length {length}" if length else ""),
-            "Summarise the rows or groups in a fixed number of values.",
-        )
+        rule = "must return one number or a vector of the same length for every fit"
+        got = f"shape {values.shape}" + (f" after length {length}" if length else "")
+        advice = "Summarise the rows or groups in a fixed number of values."
+        raise course_error("statistic", rule, got, advice)
     return values.reshape(-1)

@@ -132,7 +132,6 @@ def interval_plot(
     check_ax(ax, units)
     check_table("data", data, [estimate, *band])
     columns = [name] if by is None else [name, by]
-    check_columns("data", data, columns)
     check_no_missing("data", data, columns)
     names = list(dict.fromkeys(data[name]))
     if len(names) > MOST:
@@ -148,9 +147,8 @@ def interval_plot(
         raise course_error("data", rule, got, "Select rows, or name the category in by=...")
     step = 0.6 / len(groups) if data.duplicated(name).any() else 0.0
     for k, (label, rows) in enumerate(groups.items()):
-        place = np.array([names.index(row) for row in rows[name]]) + step * (
-            k - (len(groups) - 1) / 2
-        )
+        shift = step * (k - (len(groups) - 1) / 2)
+        place = np.array([names.index(row) for row in rows[name]]) + shift
         ax.hlines(place, rows[band[0]], rows[band[1]], color=COLOURS[k], linewidth=1.5)
         ax.plot(rows[estimate], place, MARKERS[k], color=COLOURS[k], label=str(label))
     ax.set_yticks(range(len(names)), names)
@@ -315,8 +313,7 @@ def effect_plot(
         if band is not None:
             limits = rows[band[0]], rows[band[1]]
             ax.fill_between(rows[x], *limits, color=COLOURS[k], alpha=0.2, linewidth=0)
-        label = str(name)
-        ax.plot(rows[x], rows[estimate], ls=DASHES[k], color=COLOURS[k], label=label)
+        ax.plot(rows[x], rows[estimate], ls=DASHES[k], color=COLOURS[k], label=str(name))
     if by is not None:
         legend_beside(ax, by)
     return label_axes(ax, x, estimate, units)

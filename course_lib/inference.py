@@ -18,16 +18,6 @@ from course_lib.estimate import Estimate, minimise_deviance
 from course_lib.profiled_deviance import deviance_and_gradient, lambda_matrices, solve
 from course_lib.standardise import Standardised, with_response
 
-__all__ = [
-    "bootstrap_parameters",
-    "deviance_hessian",
-    "parameter_vector",
-    "profile_fixed",
-    "profile_variance",
-    "satterthwaite_df",
-    "sd_cor",
-]
-
 STEP = 1e-4  # for differences of exact gradients: error about STEP² relative
 
 
@@ -42,6 +32,13 @@ def _deviance(psi: np.ndarray, products: CrossProducts, reml: bool) -> tuple[flo
 
 def _psi(theta: np.ndarray, products: CrossProducts, reml: bool) -> np.ndarray:
     return np.append(theta, np.log(solve(theta, products, reml, covariances=False).sigma))
+
+
+def _slopes(function: Callable, psi: np.ndarray) -> np.ndarray:
+    """Central differences of `function` at ψ, one row a parameter."""
+    steps = STEP * np.eye(len(psi))
+    rises = [function(psi + step) - function(psi - step) for step in steps]
+    return np.array(rises) / (2 * STEP)
 
 
 def deviance_hessian(psi: np.ndarray, products: CrossProducts, reml: bool) -> np.ndarray:
@@ -60,11 +57,7 @@ def deviance_hessian(psi: np.ndarray, products: CrossProducts, reml: bool) -> np
     -------
     ndarray, shape (k, k)
     """
-    rows = [
-        _deviance(psi + step, products, reml)[1] - _deviance(psi - step, products, reml)[1]
-        for step in STEP * np.eye(len(psi))
-    ]
-    hessian = np.array(rows) / (2 * STEP)
+    hessian = _slopes(lambda psi: _deviance(psi, products, reml)[1], psi)
     return (hessian + hessian.T) / 2
 
 
@@ -103,13 +96,9 @@ def satterthwaite_df(
         unscaled = solve(psi[:-1], products, reml, covariances=False).unscaled_cov_beta
         return np.exp(2 * psi[-1]) * np.einsum("ki,ij,kj->k", standard, unscaled, standard)
 
-    jacobian = [
-        (variances(psi + step) - variances(psi - step)) / (2 * STEP)
-        for step in STEP * np.eye(len(psi))
-    ]
     values, vectors = np.linalg.eigh(deviance_hessian(psi, products, reml))
     positive = values > 1e-8 * values.max()
-    along = (vectors[:, positive].T @ np.array(jacobian)) ** 2
+    along = (vectors[:, positive].T @ _slopes(variances, psi)) ** 2
     return 2 * variances(psi) ** 2 / (2 * along / values[positive, None]).sum(axis=0)
 
 
@@ -217,9 +206,8 @@ def profile_variance(
             return -1.0, 1.0
     best = _psi(theta, products, reml=False)
     lowest = _deviance(best, products, reml=False)[0]
-    curvature = np.linalg.pinv(
-        deviance_hessian(best, products, reml=False), rcond=1e-8, hermitian=True
-    )
+    hessian = deviance_hessian(best, products, reml=False)
+    curvature = np.linalg.pinv(hessian, rcond=1e-8, hermitian=True)
 
     def parameter(psi):
         if place is None:

@@ -68,7 +68,8 @@ def influence(fit: LmerResult, by: str | None = None) -> pd.DataFrame:
     # From a singular fit the likelihood without a group may have its peak far away: then the
     # search tries all of its usual starts.
     start = None if fit.is_singular else fit.estimate.optimum.theta
-    places = _places(fit)
+    # Where the variances and covariances stand, in the order of `LmerResult.varcorr`
+    places = sd_cor(fit.estimate.optimum.theta, fit.estimate.sigma, fit.standardised)[1]
     before = _parameters(fit.estimate, places)
     changes, unfinished = [], []
     for level, left_out in zip(factor.levels, rows, strict=True):
@@ -97,30 +98,21 @@ def _factor(fit: LmerResult, by: str | None) -> GroupFactor:
     if by is None and len(factors) == 1:
         return next(iter(factors.values()))
     if not isinstance(by, str) or by not in factors:
-        raise course_error(
-            "by",
-            "must name a grouping factor of the fit",
-            repr(by),
-            suggestion(by, factors),
-        )
+        rule = "must name a grouping factor of the fit"
+        raise course_error("by", rule, repr(by), suggestion(by, factors))
     return factors[by]
 
 
 def _check_groups(factor: GroupFactor, J: int, p: int) -> None:
     if p == 0:
-        raise course_error(
-            "fit",
-            "must have a fixed effect whose change can be measured",
-            "a model without fixed effects",
-            "Keep the intercept in the formula.",
-        )
+        rule = "must have a fixed effect whose change can be measured"
+        advice = "Keep the intercept in the formula."
+        raise course_error("fit", rule, "a model without fixed effects", advice)
     if max(p, 2) >= J:
-        raise course_error(
-            "by",
-            "must have at least three groups, and more groups than there are fixed effects",
-            f"{J} groups in '{factor.name}' for {p} fixed effects",
-            "With so few groups look at each of them, or fit with fewer predictors.",
-        )
+        rule = "must have at least three groups, and more groups than there are fixed effects"
+        got = f"{J} groups in '{factor.name}' for {p} fixed effects"
+        advice = "With so few groups look at each of them, or fit with fewer predictors."
+        raise course_error("by", rule, got, advice)
 
 
 def _rows_by_group(factor: GroupFactor) -> list[np.ndarray]:
@@ -141,13 +133,11 @@ def _check_estimable(fit: LmerResult, factor: GroupFactor, rows: list[np.ndarray
         if values[0] <= LOST * len(X):
             original = np.linalg.solve(fit.standardised.x_root, vectors[:, 0])
             size = np.abs(original) * np.sqrt((fit.frame.X**2).mean(axis=0))
-            raise course_error(
-                "by",
-                "must leave every coefficient estimable when a group is left out",
-                f"'{fit.frame.fixed_names[int(size.argmax())]}', which only the group "
-                f"{level} of '{factor.name}' tells",
-                "Leave that predictor or that group out of the model first.",
-            )
+            name = fit.frame.fixed_names[int(size.argmax())]
+            rule = "must leave every coefficient estimable when a group is left out"
+            got = f"'{name}', which only the group {level} of '{factor.name}' tells"
+            advice = "Leave that predictor or that group out of the model first."
+            raise course_error("by", rule, got, advice)
 
 
 def _without(fit: LmerResult, left_out: np.ndarray) -> Standardised:
@@ -167,11 +157,6 @@ def _without(fit: LmerResult, left_out: np.ndarray) -> Standardised:
         n=full.products.n - part.n,
     )
     return replace(full, products=products)
-
-
-def _places(fit: LmerResult) -> list[tuple[int, int, int]]:
-    """Where the variances and covariances stand, in the order of `LmerResult.varcorr`."""
-    return sd_cor(fit.estimate.optimum.theta, fit.estimate.sigma, fit.standardised)[1]
 
 
 def _parameters(estimate: Estimate, places: list[tuple[int, int, int]]) -> np.ndarray:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupFactor", "ModelFrame", "model_frame"]
 
-_CONTEXT = {"sqrt": np.sqrt}  # the rest (log, exp, poly, scale, C, np, …) formulaic knows
+# The rest (log, exp, poly, scale, C, np, …) formulaic knows
+_OPTIONS = {"context": {"sqrt": np.sqrt}, "na_action": "ignore"}
 _NAME = re.compile(
     r"""`(?P<quoted>[^`]+)`|(?P<string>'[^']*'|"[^"]*")|(?P<name>(?<![\w.])[^\W\d]\w*)"""
 )
@@ -147,12 +148,9 @@ def _variables(text: str, data: pd.DataFrame) -> list[str]:
         keyword = rest.startswith("=") and not rest.startswith("==")
         if match["name"] and (name in _NOT_A_VARIABLE or rest[:1] in {"(", "."} or keyword):
             continue
-        raise course_error(
-            "formula",
-            "must use columns of the data",
-            f"'{name}', which is not one",
-            suggestion(name, data.columns),
-        )
+        rule = "must use columns of the data"
+        advice = suggestion(name, data.columns)
+        raise course_error("formula", rule, f"'{name}', which is not one", advice)
     return found
 
 
@@ -188,28 +186,21 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
     grouping = [name for bar in parsed.bars for name in bar.group]
     check_columns("formula", data, grouping)
     used = list(dict.fromkeys([*used, *grouping]))
-    complete = np.ones(len(data), dtype=bool)
-    for name in used:
-        complete &= data[name].notna().to_numpy()
+    complete = np.logical_and.reduce([data[name].notna().to_numpy() for name in used])
     if not complete.any():
         emptiest = data[used].isna().sum().sort_values(ascending=False)
-        raise course_error(
-            "data",
-            "must have at least one row without missing values in the used columns",
-            f"{len(data)} rows, all incomplete (missing: {emptiest.iloc[0]} in "
-            f"'{emptiest.index[0]}')",
-            "Look at data.isna().sum() and leave out the column or fill it.",
-        )
+        most = f"{emptiest.iloc[0]} in '{emptiest.index[0]}'"
+        rule = "must have at least one row without missing values in the used columns"
+        got = f"{len(data)} rows, all incomplete (missing: {most})"
+        advice = "Look at data.isna().sum() and leave out the column or fill it."
+        raise course_error("data", rule, got, advice)
     rows = data if complete.all() else data.loc[complete, used]
     for name in (name for names in variables.values() for name in names):
         if pd.api.types.is_datetime64_any_dtype(rows[name]):
-            raise course_error(
-                "formula",
-                "must have numbers or categories left and right of '~'",
-                f"the dates in '{name}'",
-                f"Make a number of them, for example (data['{name}'] - "
-                f"data['{name}'].min()).dt.days.",
-            )
+            dates = f"data['{name}']"
+            rule = "must have numbers or categories left and right of '~'"
+            advice = f"Make a number of them, for example ({dates} - {dates}.min()).dt.days."
+            raise course_error("formula", rule, f"the dates in '{name}'", advice)
     matrices = _matrices(parsed, rows)
     y = _response(parsed, rows)
     X = matrices[parsed.fixed]
@@ -235,12 +226,9 @@ def _matrices(parsed: ParsedFormula, rows: pd.DataFrame) -> dict[str, pd.DataFra
     built = _build({f"side{i}": f"1 + {side}" for i, side in enumerate(sides)}, parsed, rows)
     for side, matrix in zip(sides, built, strict=True):
         if matrix.shape[1] == 0 and any(bar.left == side for bar in parsed.bars):
-            raise course_error(
-                "formula",
-                "needs at least one term left of the bar",
-                f"'{side}'",
-                "For a random intercept write (1 | group).",
-            )
+            rule = "needs at least one term left of the bar"
+            advice = "For a random intercept write (1 | group)."
+            raise course_error("formula", rule, f"'{side}'", advice)
     return dict(zip(sides, built, strict=True))
 
 
@@ -252,9 +240,7 @@ def _build(
 
     try:
         with np.errstate(all="ignore"):  # log(-1): reported below, with its name
-            built = Formula(**parts).get_model_matrix(
-                rows, context=_CONTEXT, na_action="ignore"
-            )
+            built = Formula(**parts).get_model_matrix(rows, **_OPTIONS)
     except (FormulaicError, TypeError, ValueError, AttributeError) as error:
         raise reading_error(parsed.text, error) from None
     matrices = [getattr(built, name) for name in parts]
@@ -262,25 +248,20 @@ def _build(
         _check_finite_columns(_as_array(matrix), matrix.columns)
         for term, columns in matrix.model_spec.term_indices.items():
             if not columns:
-                raise course_error(
-                    "formula",
-                    "must not have a predictor that is constant",
-                    f"'{term}' with one level only",
-                    "Leave it out, or check how the rows were filtered.",
-                )
+                rule = "must not have a predictor that is constant"
+                advice = "Leave it out, or check how the rows were filtered."
+                raise course_error("formula", rule, f"'{term}' with one level only", advice)
     return matrices
 
 
 def _check_finite_columns(values: np.ndarray, names: pd.Index) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
-        raise course_error(
-            "data",
-            "must give finite numbers in every term of the formula",
-            f"{int(bad.any(axis=1).sum())} row(s) with NaN or infinity in "
-            f"'{names[bad.any(axis=0)][0]}'",
-            "Look at these rows; the logarithm of zero or less is a usual reason.",
-        )
+        n_rows, name = bad.any(axis=1).sum(), names[bad.any(axis=0)][0]
+        rule = "must give finite numbers in every term of the formula"
+        got = f"{n_rows} row(s) with NaN or infinity in '{name}'"
+        advice = "Look at these rows; the logarithm of zero or less is a usual reason."
+        raise course_error("data", rule, got, advice)
 
 
 def _as_array(matrix: pd.DataFrame) -> np.ndarray:
@@ -288,12 +269,9 @@ def _as_array(matrix: pd.DataFrame) -> np.ndarray:
 
 
 def _no_numeric_response(parsed: ParsedFormula, what: str) -> CourseError:
-    return course_error(
-        "formula",
-        "must have one numeric response left of '~'",
-        f"'{parsed.response}' {what}",
-        "A yes/no or categorical outcome needs another model (a generalized mixed model).",
-    )
+    rule = "must have one numeric response left of '~'"
+    advice = "A yes/no or categorical outcome needs another model (a generalized mixed model)."
+    return course_error("formula", rule, f"'{parsed.response}' {what}", advice)
 
 
 def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
@@ -310,12 +288,9 @@ def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
         y = _as_array(matrix)[:, 0]
     _check_finite_columns(y[:, None], pd.Index([parsed.response]))
     if np.ptp(y) == 0:
-        raise course_error(
-            "data",
-            "must have a response that varies",
-            f"'{parsed.response}' equal to {y[0]:g} in all {len(y)} rows",
-            "Check that the right column was named and the data were not filtered too far.",
-        )
+        got = f"'{parsed.response}' equal to {y[0]:g} in all {len(y)} rows"
+        advice = "Check that the right column was named and the data were not filtered too far."
+        raise course_error("data", "must have a response that varies", got, advice)
     return y
 
 
@@ -341,17 +316,11 @@ def _group_factors(parsed, matrices, variables, rows) -> list[GroupFactor]:
 
 
 def _codes(rows: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.Index, np.ndarray]:
-    parts = [pd.factorize(rows[column], sort=True) for column in group]
-    if len(parts) == 1:
-        codes, keys = parts[0]
+    if len(group) == 1:
+        codes, keys = pd.factorize(rows[group[0]], sort=True)
         return pd.Index(keys, name=group[0]), codes
-    crossed = np.ravel_multi_index(
-        [codes for codes, _ in parts], [len(keys) for _, keys in parts]
-    )
-    cells, codes = np.unique(crossed, return_inverse=True)
-    positions = np.unravel_index(cells, [len(keys) for _, keys in parts])
-    arrays = [pd.Index(keys)[i] for (_, keys), i in zip(parts, positions, strict=True)]
-    return pd.MultiIndex.from_arrays(arrays, names=list(group)), codes
+    cells = rows.groupby([rows[column] for column in group], observed=True)
+    return cells.size().index, cells.ngroup().to_numpy()
 
 
 def _check_factor(name, keys, n, blocks, terms) -> None:
@@ -372,20 +341,15 @@ def _check_factor(name, keys, n, blocks, terms) -> None:
         )
     if len(set(terms)) < len(terms):
         twice = next(term for term in terms if terms.count(term) > 1)
-        raise course_error(
-            "formula",
-            f"must let each coefficient vary over '{name}' once",
-            f"'{twice}' in two bars",
-            "Write (x | group), or (1 | group) + (0 + x | group) for uncorrelated effects.",
-        )
-    for block in blocks:
-        if len(keys) * block.shape[1] >= n:
-            raise course_error(
-                "formula",
-                "must ask for fewer random effects than there are rows",
-                f"{len(keys)} groups × {block.shape[1]} coefficients for {n} rows in '{name}'",
-                "Let fewer coefficients vary, for example (1 | group) only.",
-            )
+        rule = f"must let each coefficient vary over '{name}' once"
+        advice = "Write (x | group), or (1 | group) + (0 + x | group) for uncorrelated effects."
+        raise course_error("formula", rule, f"'{twice}' in two bars", advice)
+    widest = max(block.shape[1] for block in blocks)
+    if len(keys) * widest >= n:
+        rule = "must ask for fewer random effects than there are rows"
+        got = f"{len(keys)} groups × {widest} coefficients for {n} rows in '{name}'"
+        advice = "Let fewer coefficients vary, for example (1 | group) only."
+        raise course_error("formula", rule, got, advice)
 
 
 def _new_matrix(
@@ -403,17 +367,12 @@ def _new_matrix(
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)
-            built = [
-                spec.get_model_matrix(rows, context=_CONTEXT, na_action="ignore")
-                for spec in specs
-            ]
+            built = [spec.get_model_matrix(rows, **_OPTIONS) for spec in specs]
     except DataMismatchWarning as warning:
-        raise course_error(
-            "newdata",
-            "must use only category levels that the fit has seen",
-            re.sub(r"\s+", " ", str(warning)).split(". ")[0],
-            "Leave these rows out, or fit again with data that have the level.",
-        ) from None
+        rule = "must use only category levels that the fit has seen"
+        got = re.sub(r"\s+", " ", str(warning)).split(". ")[0]
+        advice = "Leave these rows out, or fit again with data that have the level."
+        raise course_error("newdata", rule, got, advice) from None
     except FormulaicError as error:
         raise reading_error(", ".join(variables), error) from None
     matrix[complete] = np.hstack([_as_array(block) for block in built])

@@ -17,6 +17,7 @@ from course_lib.validate import (
     check_choice,
     check_columns,
     check_dataframe,
+    check_names,
     course_error,
     listing,
     reject_rows,
@@ -73,29 +74,23 @@ def flatten_nested(
     if not path:
         raise course_error("path", "must name at least one field", "none", "Try ['orders'].")
     if isinstance(keys, str) or len(keys) != len(path) + 1:
-        raise course_error(
-            "keys",
-            f"must hold a key for the records and one for each of path ({len(path)})",
-            repr(keys),
-            "Use None for a level whose units have no name of their own.",
-        )
+        rule = f"must hold a key for the records and one for each of path ({len(path)})"
+        advice = "Use None for a level whose units have no name of their own."
+        raise course_error("keys", rule, repr(keys), advice)
     records = [records] if isinstance(records, dict) else records
     check_choice("empty", empty, ["error", "drop"])
     counts = {level: {"n_units": 0, "n_empty": 0} for level in ["record", *path]}
     found = list(_walk(records, ["record", *path], list(keys), "records", empty, counts))
     if not found:
-        raise course_error(
-            "records", f"must have at least one of '{path[-1]}'", "none", "Check the file."
-        )
+        rule = f"must have at least one of '{path[-1]}'"
+        raise course_error("records", rule, "none", "Check the file.")
     places, rows = zip(*found, strict=True)
     plain = [path[-1] in row for row in rows]
     if any(plain) and not all(plain):
-        raise course_error(
-            "records",
-            f"must have either records or plain values in every '{path[-1]}'",
-            f"a record at {places[plain.index(False)]}, a value at {places[plain.index(True)]}",
-            "Bring them to one shape first.",
-        )
+        record, value = (places[plain.index(kind)] for kind in (False, True))
+        rule = f"must have either records or plain values in every '{path[-1]}'"
+        got = f"a record at {record}, a value at {value}"
+        raise course_error("records", rule, got, "Bring them to one shape first.")
     table = pd.DataFrame(rows)
     for column in table.columns:
         _check_column(column, [row.get(column) for row in rows], places)
@@ -113,25 +108,18 @@ def _walk(
     """Yield place and row of each innermost unit, and count; `levels` begins with `units`'."""
     level, key, deeper = levels[0], keys[0], levels[1:]
     if not isinstance(units, list | tuple):
-        raise course_error(
-            "records",
-            f"must have a list at {where}",
-            f"{units!r:.40} ({type(units).__name__})",
-            "Put a single unit into a list of one.",
-        )
+        rule = f"must have a list at {where}"
+        advice = "Put a single unit into a list of one."
+        raise course_error("records", rule, f"{units!r:.40} ({type(units).__name__})", advice)
     seen: dict[object, str] = {}
     for i, unit in enumerate(units):
         place = f"{where}[{i}]"
-        prefix = "" if where == "records" else f"{level}_"
-        own = _own_fields(unit, i, level, prefix, key, deeper[:1], place)
+        own = _own_fields(unit, i, level, where, key, deeper[:1])
         name = next(iter(own.values()))
         if name in seen:
-            raise course_error(
-                "keys",
-                f"must name each unit of {where} once",
-                f"{key}={name!r} at {seen[name]} and {place}",
-                "Merge the two, or pass None as the key of this level.",
-            )
+            got = f"{key}={name!r} at {seen[name]} and {place}"
+            advice = "Merge the two, or pass None as the key of this level."
+            raise course_error("keys", f"must name each unit of {where} once", got, advice)
         seen[name] = place
         counts[level]["n_units"] += 1
         if not deeper:
@@ -140,54 +128,37 @@ def _walk(
         children, below = _field(unit, deeper[0], place, "path"), f"{place}.{deeper[0]}"
         if isinstance(children, list | tuple) and not children:
             if empty == "error":
-                raise course_error(
-                    "records",
-                    "must not have a unit without children, which can have no row",
-                    f"an empty list at {below}",
-                    "Pass empty='drop' to leave such units out and count them.",
-                )
+                rule = "must not have a unit without children, which can have no row"
+                advice = "Pass empty='drop' to leave such units out and count them."
+                raise course_error("records", rule, f"an empty list at {below}", advice)
             counts[level]["n_empty"] += 1
         for inner, row in _walk(children, deeper, keys[1:], below, empty, counts):
             twice = [column for column in own if column in row]
             if twice:
-                raise course_error(
-                    "records",
-                    "must not give two fields one name",
-                    f"'{twice[0]}' at {place} and {inner}",
-                    "Rename the outer field.",
-                )
+                rule = "must not give two fields one name"
+                got = f"'{twice[0]}' at {place} and {inner}"
+                raise course_error("records", rule, got, "Rename the outer field.")
             yield inner, own | row
 
 
 def _own_fields(
-    unit: object,
-    i: int,
-    level: str,
-    prefix: str,
-    key: str | None,
-    below: list[str],
-    place: str,
+    unit: object, i: int, level: str, where: str, key: str | None, below: list[str]
 ) -> dict:
     """Return the fields of one unit with their column names, its key first."""
+    place, prefix = f"{where}[{i}]", "" if where == "records" else f"{level}_"
     name = {f"{level}_number": i + 1} if key is None else {}
     if not isinstance(unit, dict):
         if below or key is not None or unit is None or isinstance(unit, list | tuple):
-            raise course_error(
-                "records",
-                f"must have a record at {place}",
-                f"{unit!r:.40}",
-                "Correct it; for innermost plain values the key is None.",
-            )
+            rule = f"must have a record at {place}"
+            advice = "Correct it; for innermost plain values the key is None."
+            raise course_error("records", rule, f"{unit!r:.40}", advice)
         return name | {level: unit}
     fields = {field: value for field, value in unit.items() if field not in below}
     for field, value in fields.items():
         if isinstance(value, dict | list | tuple):
-            raise course_error(
-                "path",
-                "must lead through every nested field",
-                f"'{field}' at {place}, a {type(value).__name__}",
-                "Add it to path, or remove the field.",
-            )
+            rule = "must lead through every nested field"
+            got = f"'{field}' at {place}, a {type(value).__name__}"
+            raise course_error("path", rule, got, "Add it to path, or remove the field.")
     if key is not None:
         name = {prefix + key: _field(unit, key, place, "keys")}
     return name | {prefix + field: value for field, value in fields.items()}
@@ -195,12 +166,8 @@ def _own_fields(
 
 def _field(unit: dict, name: str, place: str, argument: str) -> object:
     if unit.get(name) is None:
-        raise course_error(
-            argument,
-            "must name fields that are there and not missing",
-            f"'{name}' at {place}",
-            suggestion(name, unit),
-        )
+        rule = "must name fields that are there and not missing"
+        raise course_error(argument, rule, f"'{name}' at {place}", suggestion(name, unit))
     return unit[name]
 
 
@@ -211,12 +178,9 @@ def _check_column(column: str, values: list, places: Sequence[str]) -> None:
         if value is not None:
             seen.setdefault(float if type(value) is int else type(value), place)
     if len(seen) > 1:
-        raise course_error(
-            "records",
-            f"must have one type of '{column}'",
-            listing(f"{kind.__name__} at {place}" for kind, place in seen.items()),
-            "Convert the values before flattening.",
-        )
+        rule = f"must have one type of '{column}'"
+        got = listing(f"{kind.__name__} at {place}" for kind, place in seen.items())
+        raise course_error("records", rule, got, "Convert the values before flattening.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,12 +233,9 @@ class LevelCoding:
         codes = codes if isinstance(codes, pd.Series) else pd.Series(list(codes))
         unknown = [code for code in codes if code not in labels.index]
         if unknown:
-            raise course_error(
-                "codes",
-                f"must be codes of '{level}', 0 to {len(labels) - 1}",
-                listing(unknown),
-                "Codes of one level say nothing at another.",
-            )
+            rule = f"must be codes of '{level}', 0 to {len(labels) - 1}"
+            advice = "Codes of one level say nothing at another."
+            raise course_error("codes", rule, listing(unknown), advice)
         return labels.loc[codes].set_axis(codes.index)
 
 
@@ -300,12 +261,7 @@ def encode_levels(data: pd.DataFrame, levels: Sequence[str]) -> LevelCoding:
     CourseError
         If a column is missing or named twice, or labels are missing or of several types.
     """
-    data = check_dataframe("data", data)
-    levels = [levels] if isinstance(levels, str) else list(levels)
-    if not levels or len(set(levels)) < len(levels):
-        raise course_error(
-            "levels", "must name at least one column, each once", levels, "Outermost first."
-        )
+    data, levels = check_dataframe("data", data), check_names("levels", levels)
     check_columns("levels", data, levels)
     missing = data[levels].isna().any(axis=1)
     reject_rows("levels", "must not be missing", data, missing, levels, "Drop these rows.")

@@ -50,13 +50,10 @@ def check_same_rows(argument: str, one: LmerResult, other: LmerResult) -> None:
         )
     if not np.array_equal(one.frame.y, other.frame.y):
         names = [fit.frame.parsed.response for fit in (one, other)]
-        raise course_error(
-            argument,
-            "must have the same response as the other model",
-            f"'{names[1]}' against '{names[0]}'"
-            + (" with other values" if names[0] == names[1] else ""),
-            "Likelihoods of different responses (y and log(y), say) are not comparable.",
-        )
+        how = " with other values" if names[0] == names[1] else ""
+        rule = "must have the same response as the other model"
+        advice = "Likelihoods of different responses (y and log(y), say) are not comparable."
+        raise course_error(argument, rule, f"'{names[1]}' against '{names[0]}'{how}", advice)
 
 
 def same_fixed_part(one: LmerResult, other: LmerResult) -> bool:
@@ -87,27 +84,20 @@ def added_by(reduced: LmerResult, full: LmerResult) -> Added:
     """
     missing = _missing(reduced, full)
     if missing:
-        swapped = not _missing(full, reduced)
-        raise course_error(
-            "reduced, full",
-            "must be nested: every term of the reduced model also in the full one",
-            f"'{reduced.formula}' and '{full.formula}', where the second lacks {missing}",
-            "They are swapped: pass the smaller model first."
-            if swapped
-            else "Use compare_models for models that are not nested.",
-        )
+        advice = "Use compare_models for models that are not nested."
+        if not _missing(full, reduced):
+            advice = "They are swapped: pass the smaller model first."
+        rule = "must be nested: every term of the reduced model also in the full one"
+        got = f"'{reduced.formula}' and '{full.formula}', where the second lacks {missing}"
+        raise course_error("reduced, full", rule, got, advice)
     df = full.npar - reduced.npar
     if df == 0:
-        raise course_error(
-            "full",
-            "must have more parameters than the reduced model",
-            f"{full.npar} in both ('{reduced.formula}' and '{full.formula}')",
-            "These are the same model; there is nothing to test.",
-        )
+        rule = "must have more parameters than the reduced model"
+        got = f"{full.npar} in both ('{reduced.formula}' and '{full.formula}')"
+        advice = "These are the same model; there is nothing to test."
+        raise course_error("full", rule, got, advice)
     homes = _homes(reduced, full)
-    columns = [
-        sum(len(factor.terms) for factor in fit.frame.factors) for fit in (reduced, full)
-    ]
+    columns = [sum(len(f.terms) for f in fit.frame.factors) for fit in (reduced, full)]
     return Added(
         df=df,
         fixed=full.frame.X.shape[1] - reduced.frame.X.shape[1],

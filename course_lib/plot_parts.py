@@ -10,42 +10,15 @@ from matplotlib.axes import Axes
 from pandas import DataFrame, Series
 
 from course_lib.validate import (
-    check_columns,
     check_dataframe,
     check_finite,
     check_no_missing,
     check_numeric,
+    check_type,
     course_error,
     listing,
     suggestion,
 )
-
-__all__ = [
-    "COLOURS",
-    "DASHES",
-    "GREY",
-    "MARKERS",
-    "MISSING_COLOURS",
-    "MOST",
-    "Units",
-    "check_ax",
-    "check_band",
-    "check_few",
-    "check_known",
-    "check_lines",
-    "check_pair",
-    "check_same_groups",
-    "check_table",
-    "check_units",
-    "draw_envelope",
-    "draw_line",
-    "draw_marked",
-    "draw_profile",
-    "label_axes",
-    "legend_beside",
-    "rows_by_group",
-    "with_unit",
-]
 
 Units = Mapping[str, str] | None
 COLOURS = sns.color_palette("colorblind", 10)
@@ -116,7 +89,6 @@ def rows_by_group(
     rows = data.dropna(subset=[x]).sort_values(x, kind="stable")
     if by is None:
         return {"": rows}
-    check_columns("data", data, [by])
     check_no_missing("data", data, [by])
     return dict(iter(rows.groupby(by, observed=True)))
 
@@ -130,9 +102,8 @@ def check_units(units: object) -> None:
 
 def check_ax(ax: object, units: object = None) -> None:
     """Raise unless `ax` is an Axes and `units` a dict or None."""
-    if not isinstance(ax, Axes):
-        advice = "Make one: figure, ax = matplotlib.pyplot.subplots()."
-        raise course_error("ax", "must be a matplotlib Axes", f"a {type(ax).__name__}", advice)
+    advice = "Make one: figure, ax = matplotlib.pyplot.subplots()."
+    check_type("ax", ax, Axes, "must be a matplotlib Axes", advice)
     check_units(units)
 
 

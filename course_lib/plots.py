@@ -56,10 +56,10 @@ from course_lib.plot_parts import (
     with_unit,
 )
 from course_lib.validate import (
-    check_columns,
     check_count,
     check_dataframe,
     check_no_missing,
+    check_type,
     course_error,
 )
 
@@ -142,10 +142,8 @@ def small_multiples(
     if not 1 <= len(order) <= MOST:
         rule = f"must hold 1 to {MOST} groups, a panel each"
         raise course_error("order", rule, len(order), "Choose some with order=[...].")
-    if not isinstance(lines, Mapping | None):
-        advice = "Give the lines a name: lines={'mixed model': fit.coef()['Subject']}."
-        got = f"a {type(lines).__name__}"
-        raise course_error("lines", "must be a dict of name to DataFrame", got, advice)
+    advice = "Give the lines a name: lines={'mixed model': fit.coef()['Subject']}."
+    check_type("lines", lines, Mapping | None, "must be a dict of name to DataFrame", advice)
     for part in (lines or {}).values():
         check_lines(part, order, x)
     n_columns = min(check_count("n_columns", n_columns), len(order))
@@ -241,7 +239,6 @@ def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> A
     if not 1 <= len(levels) <= 3 or len(levels) >= len(data.columns):
         rule = "must name one to three columns, and leave at least one to draw"
         raise course_error("levels", rule, levels, "Name the outermost levels.")
-    check_columns("levels", data, levels)
     check_no_missing("levels", data, levels)
     data = data.sort_values(levels, kind="stable", ignore_index=True)
     missing = data.drop(columns=levels).isna()

@@ -15,7 +15,7 @@ grouping factors are refitted one response at a time by `minimise_deviance`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,8 +92,7 @@ class _Batch:
 
     def part(self, which: np.ndarray) -> _Batch:
         """Return some of the responses only."""
-        few = {"outer": self.outer[which], "gram": self.gram[which]}
-        return _Batch(**{**self.__dict__, **few})
+        return replace(self, outer=self.outer[which], gram=self.gram[which])
 
 
 def _make_batch(standardised: Standardised, responses: np.ndarray) -> tuple[_Batch, np.ndarray]:

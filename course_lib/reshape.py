@@ -16,8 +16,8 @@ import pandas as pd
 
 from course_lib.nested import LevelCoding, encode_levels, flatten_nested
 from course_lib.validate import (
-    check_columns,
     check_dataframe,
+    check_names,
     check_no_missing,
     check_numeric,
     course_error,
@@ -76,12 +76,10 @@ def within_between(
     new = [f"{column}_{part}" for column in columns for part in ("within", "between")]
     for name in new:
         if name in data.columns:
-            raise course_error(
-                "columns",
-                "must not yet have their within and between parts in the data",
-                f"a column '{name}' that is already there",
-                f"Rename it, or drop it: data.drop(columns=['{name}']).",
-            )
+            rule = "must not yet have their within and between parts in the data"
+            got = f"a column '{name}' that is already there"
+            advice = f"Rename it, or drop it: data.drop(columns=['{name}'])."
+            raise course_error("columns", rule, got, advice)
     result = data.copy()
     for column in columns:
         values = data[column].astype(float)
@@ -131,12 +129,9 @@ def variance_by_level(
     data, columns, keys = _check(data, columns, by)
     for column in columns:
         if data[column].isna().all():
-            raise course_error(
-                "columns",
-                "must name columns with at least one observed value",
-                f"'{column}', where all {len(data)} are missing",
-                "Leave the column out.",
-            )
+            rule = "must name columns with at least one observed value"
+            got = f"'{column}', where all {len(data)} are missing"
+            raise course_error("columns", rule, got, "Leave the column out.")
     rows = []
     for column in columns:
         values = data[column].astype(float)
@@ -149,17 +144,9 @@ def variance_by_level(
         varies_within = bool((spread > 0).any())
         varies_between = bool(np.ptp(means) > ROUNDING * values.abs().max())
         # What is only rounding is reported as the zero that it stands for
-        parts = {
-            "within": within if varies_within else 0.0,
-            "between": between if varies_between else 0.0,
-        }
+        parts = {"within": varies_within * within, "between": varies_between * between}
         total = sum(parts.values())
-        where = {
-            (True, True): "both",
-            (True, False): "within",
-            (False, True): "between",
-            (False, False): "neither",
-        }
+        where = ("neither", "between", "within", "both")[2 * varies_within + varies_between]
         rows += [
             {
                 "column": column,
@@ -168,7 +155,7 @@ def variance_by_level(
                 "share": variance / total if total > 0 else np.nan,
                 "n_groups": len(means),
                 "n_groups_varying": int((spread > 0).sum()),
-                "varies_at": where[varies_within, varies_between],
+                "varies_at": where,
             }
             for level, variance in parts.items()
         ]
@@ -231,21 +218,7 @@ def _check(
 ) -> tuple[pd.DataFrame, list[str], list[pd.Series]]:
     """Check the arguments; return the data, the columns as a list, and the key columns."""
     data = check_dataframe("data", data)
-    columns = [columns] if isinstance(columns, str) else list(columns)
-    by = [by] if isinstance(by, str) else list(by)
-    for argument, names in (("columns", columns), ("by", by)):
-        if not names:
-            raise course_error(
-                argument,
-                "must name at least one column",
-                "an empty list",
-                f"Write for example {argument}='{data.columns[0]}'.",
-            )
-        if len(set(names)) < len(names):
-            raise course_error(
-                argument, "must name each column once", names, "Leave out the repetition."
-            )
-    check_columns("by", data, by)
+    columns, by = check_names("columns", columns), check_names("by", by)
     check_no_missing("by", data, by)
     check_numeric("columns", data, columns)
     return data, columns, [data[key] for key in by]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from course_lib.validate import check_count, check_finite, check_rng, course_error
+from course_lib.validate import check_count, check_finite, check_rng, check_type, course_error
 
 __all__ = [
     "GrowthDesign",
@@ -37,10 +37,8 @@ def _check_numbers(design: object, names: str, lower: float, upper: float) -> No
 
 
 def _check_design(design: object, kind: type) -> None:
-    if not isinstance(design, kind):
-        advice = f"Build one with {kind.__name__}(); every field has a default."
-        got = f"a {type(design).__name__}"
-        raise course_error("design", f"must be a {kind.__name__}", got, advice)
+    advice = f"Build one with {kind.__name__}(); every field has a default."
+    check_type("design", design, kind, f"must be a {kind.__name__}", advice)
 
 
 def _labels(prefix: str, count: int) -> np.ndarray:
@@ -205,19 +203,14 @@ class RandomSlopeDesign:
         _check_numbers(self, "scale sd_x_between sd_x_within", 0, math.inf)
         _check_numbers(self, "x_group_correlation", -1, 1)
         if not _is_covariance(check_finite("cov_re", self.cov_re)):
-            raise course_error(
-                "cov_re",
-                "must be 2 × 2, symmetric and positive semidefinite",
-                repr(self.cov_re),
-                "Write ((var_a, cov), (cov, var_b)) with cov² at most var_a · var_b.",
-            )
+            rule = "must be 2 × 2, symmetric and positive semidefinite"
+            advice = "Write ((var_a, cov), (cov, var_b)) with cov² at most var_a · var_b."
+            raise course_error("cov_re", rule, repr(self.cov_re), advice)
         if self.x_group_correlation and not self.cov_re[0][0] * self.sd_x_between:
-            raise course_error(
-                "x_group_correlation",
-                "must be 0 unless group effects and group means of x both vary",
-                repr(self.x_group_correlation),
-                "Raise cov_re[0][0] and sd_x_between above 0, or set the correlation to 0.",
-            )
+            rule = "must be 0 unless group effects and group means of x both vary"
+            got = repr(self.x_group_correlation)
+            advice = "Raise cov_re[0][0] and sd_x_between above 0, or set the correlation to 0."
+            raise course_error("x_group_correlation", rule, got, advice)
 
 
 def _is_covariance(matrix: np.ndarray) -> bool:

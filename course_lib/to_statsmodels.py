@@ -40,12 +40,9 @@ def to_statsmodels(fit: LmerResult):
     from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 
     if fit.is_singular:
-        raise course_error(
-            "fit",
-            "must not be singular: statsmodels inverts the covariance of the random effects",
-            "a variance of 0 or a correlation of ±1",
-            "Drop that random effect, or stay with this result.",
-        )
+        rule = "must not be singular: statsmodels inverts the covariance of the random effects"
+        advice = "Drop that random effect, or stay with this result."
+        raise course_error("fit", rule, "a variance of 0 or a correlation of ±1", advice)
     outer, inner = _outer_and_inner(fit)
     groups = outer.codes
     names = [str(level) for level in outer.levels]
@@ -61,21 +58,14 @@ def to_statsmodels(fit: LmerResult):
     start = MixedLMParams.from_components(
         fe_params=fit.estimate.beta, cov_re=cov_re / fit.scale, vcomp=vcomp
     )
-    free = None
-    if not _is_full(outer):
-        ones = None if vcomp is None else np.ones(len(vcomp))
-        free = MixedLMParams.from_components(
-            fe_params=np.ones(len(fit.estimate.beta)),
-            cov_re=(outer.mask | outer.mask.T).astype(float),
-            vcomp=ones,
-        )
+    free = MixedLMParams.from_components(
+        fe_params=np.ones(len(fit.estimate.beta)),
+        cov_re=(outer.mask | outer.mask.T).astype(float),
+        vcomp=None if vcomp is None else np.ones(len(vcomp)),
+    )
     return model.fit(
         start_params=start, reml=fit.reml, free=free, method="lbfgs", maxiter=0, disp=False
     )
-
-
-def _is_full(factor: GroupFactor) -> bool:
-    return int(factor.mask.sum()) == len(factor.terms) * (len(factor.terms) + 1) // 2
 
 
 def _outer_and_inner(fit: LmerResult) -> tuple[GroupFactor, GroupFactor | None]:
@@ -108,7 +98,9 @@ def _components(fit: LmerResult, outer: GroupFactor, inner: GroupFactor):
     """Variance components of the inner factor: one design matrix an outer group and term."""
     from statsmodels.regression.mixed_linear_model import VCSpec
 
-    rows_of = [np.flatnonzero(outer.codes == j) for j in _sorted_groups(outer)]
+    # statsmodels sorts the groups by their labels
+    order = np.argsort(np.array([str(level) for level in outer.levels]), kind="stable")
+    rows_of = [np.flatnonzero(outer.codes == j) for j in order]
     names = [f"{inner.name} {term}" for term in inner.terms]
     matrices, columns = [], []
     for k in range(len(inner.terms)):
@@ -122,8 +114,3 @@ def _components(fit: LmerResult, outer: GroupFactor, inner: GroupFactor):
         columns.append(labels)
     cov = fit.estimate.cov_re[fit.frame.factors.index(inner)]
     return VCSpec(names, columns, matrices), cov.diagonal() / fit.scale
-
-
-def _sorted_groups(outer: GroupFactor) -> np.ndarray:
-    """Return the groups in the order in which statsmodels sorts their labels."""
-    return np.argsort(np.array([str(level) for level in outer.levels]), kind="stable")

@@ -14,23 +14,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-__all__ = [
-    "CourseError",
-    "check_choice",
-    "check_columns",
-    "check_count",
-    "check_dataframe",
-    "check_finite",
-    "check_no_missing",
-    "check_numeric",
-    "check_probability",
-    "check_rng",
-    "course_error",
-    "listing",
-    "reject_rows",
-    "suggestion",
-]
-
 
 class CourseError(ValueError):
     """The one error that ``course_lib`` raises for input that it cannot use."""
@@ -101,43 +84,46 @@ def suggestion(name: object, options: Iterable[object]) -> str:
     return f"Perhaps you want '{meant[0]}'. {there_is}" if meant else there_is
 
 
+def check_type(argument: str, value: object, kind: type, rule: str, advice: str) -> object:
+    """Return `value` if it is of a type."""
+    if not isinstance(value, kind):
+        raise course_error(argument, rule, f"a {type(value).__name__}", advice)
+    return value
+
+
 def check_dataframe(argument: str, data: object) -> pd.DataFrame:
     """Return `data` if it is a DataFrame with at least one row."""
-    if not isinstance(data, pd.DataFrame):
-        raise course_error(
-            argument,
-            "must be a pandas DataFrame, one row an observation",
-            f"a {type(data).__name__}",
-            "Build one with pandas.DataFrame(...) or pandas.read_csv(...).",
-        )
+    rule = "must be a pandas DataFrame, one row an observation"
+    advice = "Build one with pandas.DataFrame(...) or pandas.read_csv(...)."
+    check_type(argument, data, pd.DataFrame, rule, advice)
     if len(data) == 0:
-        raise course_error(
-            argument,
-            "must have at least one row",
-            f"an empty DataFrame with columns {listing(data.columns) or '(none)'}",
-            "Check the filter or the file that it came from.",
-        )
+        got = f"an empty DataFrame with columns {listing(data.columns) or '(none)'}"
+        advice = "Check the filter or the file that it came from."
+        raise course_error(argument, "must have at least one row", got, advice)
     if not data.columns.is_unique:
         twice = data.columns[data.columns.duplicated()].unique()
-        raise course_error(
-            argument,
-            "must have unique column names",
-            f"{listing(twice)} more than once",
-            "Rename or drop one of them.",
-        )
+        rule = "must have unique column names"
+        advice = "Rename or drop one of them."
+        raise course_error(argument, rule, f"{listing(twice)} more than once", advice)
     return data
+
+
+def check_names(argument: str, names: str | Iterable[object]) -> list:
+    """Return one name or several as a list; raise if there is none, or one twice."""
+    names = [names] if isinstance(names, str) else list(names)
+    if not names or len(set(names)) < len(names):
+        rule = "must name each column once" if names else "must name at least one column"
+        raise course_error(argument, rule, names or "none", "Give a list of names, each once.")
+    return names
 
 
 def check_columns(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
     """Raise unless every name in `columns` is a column of `data`."""
     for column in columns:
         if column not in data.columns:
-            raise course_error(
-                argument,
-                "must name columns of the data",
-                f"'{column}', which is not one",
-                suggestion(column, data.columns),
-            )
+            rule = "must name columns of the data"
+            advice = suggestion(column, data.columns)
+            raise course_error(argument, rule, f"'{column}', which is not one", advice)
 
 
 def check_numeric(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
@@ -147,33 +133,27 @@ def check_numeric(argument: str, data: pd.DataFrame, columns: Iterable[object]) 
     for column in columns:
         values = data[column]
         if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-            raise course_error(
-                argument,
-                "must name numeric columns",
-                f"'{column}' of type {values.dtype}",
-                f"Convert it first, for example with pandas.to_numeric(data['{column}']).",
-            )
+            rule = "must name numeric columns"
+            advice = f"Convert it first, for example with pandas.to_numeric(data['{column}'])."
+            raise course_error(argument, rule, f"'{column}' of type {values.dtype}", advice)
         number = values.to_numpy(dtype=float, na_value=np.nan)
         if np.isinf(number).any():
-            raise course_error(
-                argument,
-                "must name columns without infinite values",
-                f"'{column}' with {int(np.isinf(number).sum())} infinite value(s)",
-                "Replace them with missing values or correct them.",
-            )
+            rule = "must name columns without infinite values"
+            got = f"'{column}' with {int(np.isinf(number).sum())} infinite value(s)"
+            advice = "Replace them with missing values or correct them."
+            raise course_error(argument, rule, got, advice)
 
 
 def check_no_missing(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
-    """Raise if any of `columns` of `data` has a missing value."""
+    """Raise unless every one of `columns` is in `data`, without a missing value."""
+    columns = list(columns)
+    check_columns(argument, data, columns)
     for column in columns:
         n_missing = int(data[column].isna().sum())
         if n_missing:
-            raise course_error(
-                argument,
-                "must not have missing values",
-                f"{n_missing} of {len(data)} missing in '{column}'",
-                f"Drop these rows first: data.dropna(subset=['{column}']).",
-            )
+            got = f"{n_missing} of {len(data)} missing in '{column}'"
+            advice = f"Drop these rows first: data.dropna(subset=['{column}'])."
+            raise course_error(argument, "must not have missing values", got, advice)
 
 
 def check_finite(argument: str, values: object) -> np.ndarray:
@@ -181,20 +161,12 @@ def check_finite(argument: str, values: object) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
-        raise course_error(
-            argument,
-            "must hold numbers",
-            f"{values!r:.60}",
-            "Convert the values with float(...) or numpy.asarray(..., dtype=float).",
-        ) from None
+        advice = "Convert the values with float(...) or numpy.asarray(..., dtype=float)."
+        raise course_error(argument, "must hold numbers", f"{values!r:.60}", advice) from None
     bad = ~np.isfinite(array)
     if bad.any():
-        raise course_error(
-            argument,
-            "must be finite",
-            f"{int(bad.sum())} of {array.size} value(s) NaN or infinite",
-            "Remove or correct them first.",
-        )
+        got = f"{int(bad.sum())} of {array.size} value(s) NaN or infinite"
+        raise course_error(argument, "must be finite", got, "Remove or correct them first.")
     return array
 
 
@@ -202,24 +174,16 @@ def check_choice(argument: str, value: object, choices: Sequence[object]) -> obj
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str | numbers.Number | None) or value not in choices:
         options = [repr(choice) for choice in choices]
-        raise course_error(
-            argument,
-            "must be one of the known options",
-            repr(value),
-            suggestion(repr(value), options),
-        )
+        rule = "must be one of the known options"
+        raise course_error(argument, rule, repr(value), suggestion(repr(value), options))
     return value
 
 
 def check_probability(argument: str, value: object) -> float:
     """Return `value` as a float if it lies strictly between 0 and 1."""
     if not isinstance(value, numbers.Real) or not 0 < value < 1:
-        raise course_error(
-            argument,
-            "must be a number strictly between 0 and 1",
-            repr(value),
-            "For a 95 % interval, alpha is 0.05.",
-        )
+        rule = "must be a number strictly between 0 and 1"
+        raise course_error(argument, rule, repr(value), "For a 95 % interval, alpha is 0.05.")
     return float(value)
 
 
@@ -227,24 +191,17 @@ def check_count(argument: str, value: object, minimum: int = 1) -> int:
     """Return `value` as an int if it is a whole number of at least `minimum`."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or value < minimum:
-        raise course_error(
-            argument,
-            f"must be a whole number of at least {minimum}",
-            repr(value),
-            f"Try {argument}={max(minimum, 1000)}.",
-        )
+        rule = f"must be a whole number of at least {minimum}"
+        raise course_error(argument, rule, repr(value), f"Try {argument}={max(minimum, 1000)}.")
     return int(value)
 
 
 def check_rng(argument: str, rng: object) -> np.random.Generator:
     """Return `rng` if it is a NumPy random generator."""
     if not isinstance(rng, np.random.Generator):
-        raise course_error(
-            argument,
-            "must be a numpy.random.Generator, so that results can be repeated",
-            repr(rng),
-            f"Pass {argument}=numpy.random.default_rng(1).",
-        )
+        rule = "must be a numpy.random.Generator, so that results can be repeated"
+        advice = f"Pass {argument}=numpy.random.default_rng(1)."
+        raise course_error(argument, rule, repr(rng), advice)
     return rng
 
 

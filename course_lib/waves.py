@@ -16,6 +16,7 @@ from course_lib.validate import (
     check_choice,
     check_columns,
     check_dataframe,
+    check_names,
     check_numeric,
     course_error,
     listing,
@@ -71,18 +72,14 @@ def to_long(
     used = [column for columns in found.values() for column in columns.values()]
     shared = sorted({column for column in used if used.count(column) > 1})
     if shared:
-        raise course_error(
-            "stubs", "must not claim a column twice", listing(shared), "Rename these columns."
-        )
+        rule = "must not claim a column twice"
+        raise course_error("stubs", rule, listing(shared), "Rename these columns.")
     waves = sorted({number for columns in found.values() for number in columns})
     lacking = [f"{s}{sep}{w:g}" for s, cols in found.items() for w in waves if w not in cols]
     if lacking:
-        raise course_error(
-            "stubs",
-            f"must all have the same waves ({listing(f'{w:g}' for w in waves)})",
-            f"no column {listing(lacking)}",
-            "Reshape the stubs one by one, or add the column with missing values.",
-        )
+        rule = f"must all have the same waves ({listing(f'{w:g}' for w in waves)})"
+        advice = "Reshape the stubs one by one, or add the column with missing values."
+        raise course_error("stubs", rule, f"no column {listing(lacking)}", advice)
     for stub, columns in found.items():
         _check_one_type(data, stub, columns.values())
     kept = [column for column in data.columns if column not in used]
@@ -161,12 +158,10 @@ def to_wide(
     for stub in names.values():
         misread = [c for c in others if re.fullmatch(re.escape(stub + sep) + WAVE, str(c))]
         if misread:
-            raise course_error(
-                "values",
-                "must not share their stub with a column that is no wave of it",
-                f"'{misread[0]}' beside '{stub}{sep}{labels[0]}'",
-                "Rename that column, or give the values another stub with a dict.",
-            )
+            rule = "must not share their stub with a column that is no wave of it"
+            got = f"'{misread[0]}' beside '{stub}{sep}{labels[0]}'"
+            advice = "Rename that column, or give the values another stub with a dict."
+            raise course_error("values", rule, got, advice)
     new = [f"{stub}{sep}{label}" for stub in names.values() for label in labels]
     _check_free(new, [])
     wide = data[[*ids, *others]].take(where.max(axis=1)).reset_index(drop=True)
@@ -188,10 +183,7 @@ def _check_reshape(
     if isinstance(values, str):
         values = [values]
     names = dict(values) if isinstance(values, Mapping) else {name: name for name in values}
-    ids = [id] if isinstance(id, str) else list(id)
-    for which, given in ((argument, names), ("id", ids)):
-        if not given:
-            raise course_error(which, "must name at least one", "none", "Name one.")
+    ids, _ = check_names("id", id), check_names(argument, names)
     texts = [*names, *names.values(), sep]
     if not all(isinstance(text, str) for text in texts):
         rule = "must be text, as is sep"
@@ -225,12 +217,9 @@ def _wave_columns(data: pd.DataFrame, stub: str, ids: list[str], sep: str) -> di
     columns = {}
     for column, label in labels.items():
         if kind(label) in columns:
-            raise course_error(
-                "stubs",
-                "must have one column a wave",
-                f"'{columns[kind(label)]}' and '{column}' for wave {kind(label)}",
-                "Rename or drop one of them.",
-            )
+            rule = "must have one column a wave"
+            got = f"'{columns[kind(label)]}' and '{column}' for wave {kind(label)}"
+            raise course_error("stubs", rule, got, "Rename or drop one of them.")
         columns[kind(label)] = column
     return columns
 
@@ -255,20 +244,14 @@ def _check_one_type(data: pd.DataFrame, stub: str, columns: Iterable[str]) -> No
     types = {column: data[column].dtype for column in columns}
     numbers = all(kind.kind in "iuf" for kind in types.values())
     if len(set(types.values())) > 1 and not numbers:
-        raise course_error(
-            "stubs",
-            "must have waves of one type",
-            f"for '{stub}': {listing(f'{column} {kind}' for column, kind in types.items())}",
-            "Convert them first, for example with pandas.to_numeric.",
-        )
+        got = f"for '{stub}': {listing(f'{column} {kind}' for column, kind in types.items())}"
+        advice = "Convert them first, for example with pandas.to_numeric."
+        raise course_error("stubs", "must have waves of one type", got, advice)
 
 
 def _check_free(new: list[str], kept: list[str]) -> None:
     taken = [name for i, name in enumerate(new) if name in kept or name in new[:i]]
     if taken:
-        raise course_error(
-            "data",
-            "must leave the names of the new columns free",
-            f"{listing(taken)} more than once",
-            "Rename the old column, or choose another name (a dict renames values).",
-        )
+        rule = "must leave the names of the new columns free"
+        advice = "Rename the old column, or choose another name (a dict renames values)."
+        raise course_error("data", rule, f"{listing(taken)} more than once", advice)
