@@ -91,6 +91,23 @@ def ratio_of_sums() -> float:
     return float(np.sqrt(squares["Male"] / squares["Female"]))
 
 
+def pooled_sds() -> pd.Series:
+    """Return the pooled standard deviation around the own lines of each sex (mm)."""
+    rows = own_residuals()
+    degrees = rows.groupby("Sex")["Subject"].nunique() * 2  # 4 rows less 2 coefficients
+    return np.sqrt((rows["own"] ** 2).groupby(rows["Sex"]).sum() / degrees)
+
+
+def ratio_of_common_lines() -> float:
+    """Return the ratio of the standard deviations around one line for each sex."""
+    data = load("orthodont")
+    sds = {}
+    for sex, rows in data.groupby("Sex", observed=True):
+        squares = np.polyfit(rows["age"], rows["distance"], 1, full=True)[1][0]
+        sds[sex] = np.sqrt(squares / (len(rows) - 2))
+    return float(sds["Male"] / sds["Female"])
+
+
 def ratio_of_mean_sds() -> float:
     """Return the ratio of the children's average standard deviations."""
     sds = own_residuals().groupby(["Sex", "Subject"])["own"].std().groupby("Sex").mean()
@@ -120,6 +137,11 @@ def fall(child: str) -> float:
 def most_influential() -> str:
     """Return the child with the largest Cook's distance."""
     return left_out()["cooks_distance"].idxmax()
+
+
+def second_by_cook() -> str:
+    """Return the child with the second-largest Cook's distance."""
+    return left_out()["cooks_distance"].nlargest(2).index[1]
 
 
 def largest_residual() -> str:
@@ -233,11 +255,11 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: rows_needed() - 1,
-                "one row short: compute the factor for this number.",
+                "nearly. Compute the factor for this number, and compare it with 0.8.",
             ),
             Mistake(
                 lambda: rows_needed() + 1,
-                "one row more than needed: 0.8 itself is enough.",
+                'nearly. Compute the factor also for fewer rows; read "0.8 or more" again.',
             ),
             Mistake(
                 lambda: ROWS_IN_CHAPTER,
@@ -262,9 +284,9 @@ EXERCISES = (
         id="7.3",
         question="How many times as large as the girls' is the boys' residual sd?",
         right=pooled_ratio,
-        success="boys scatter more than twice as much around their own lines, so one σ for all "
-        "children is wrong: too large for girls, too small for boys. Much of it is one "
-        "boy, M09: leave him out and compute it again.",
+        success="boys scatter more than twice as much around their own lines. Either boys "
+        "differ from girls, or one boy has wild rows: without M09 nearly half the excess goes "
+        "(compute it). To claim that one σ for all is wrong, ask an envelope without him.",
         tolerance=0.0025,
         mistakes=(
             Mistake(
@@ -286,6 +308,18 @@ EXERCISES = (
             Mistake(
                 ratio_of_mean_sds,
                 "you averaged the children's standard deviations. Pool the squares first.",
+            ),
+            Mistake(
+                ratio_of_common_lines,
+                "that is around one line for each sex. Give each *child* an own line.",
+            ),
+            Mistake(
+                lambda: pooled_sds()["Male"] - pooled_sds()["Female"],
+                "that is the difference. The question asks how many times as large.",
+            ),
+            Mistake(
+                lambda: pooled_sds()["Male"],
+                "that is the boys' standard deviation (mm) alone.",
             ),
             Mistake(
                 lambda: sex_ratio(growth_fit().resid),
@@ -318,6 +352,19 @@ EXERCISES = (
                 "that is the fall in mm². As a proportion of what?",
             ),
             Mistake(
+                lambda: left_out().loc[most_influential(), "vcov: Residual"],
+                "that is the change itself, in mm². Divide by the variance; a fall counts as "
+                "positive here.",
+            ),
+            Mistake(
+                lambda: fall(second_by_cook()),
+                "that is the child with the second-largest distance.",
+            ),
+            Mistake(
+                lambda: round(fall(most_influential()), 2),
+                "nearly: the question asks for three decimals.",
+            ),
+            Mistake(
                 lambda: fall(most_influential()) / (1 - fall(most_influential())),
                 "you divided by the variance without the child. It falls from the one with it.",
             ),
@@ -333,14 +380,16 @@ EXERCISES = (
         "standard error, and σ?",
         right=lambda: answer(without((DOUBTED,))),
         success="σ falls by more than a fifth, yet the standard error of the mean slope hardly "
-        "changes, because it rests on how people differ. The slowing is there without them, "
+        "changes. That is a cancellation: without 335 alone it falls, without the three rows "
+        "alone it rises, each by less than a tenth. The slowing is there without them, "
         "and larger.",
         kind="mapping",
         tolerance=0.004,
         mistakes=(
             Mistake(
                 lambda: answer(without((DOUBTED,), rows=False)),
-                "the three rows are still in.",
+                "the three rows are still in. Did you look for them with the *marginal* "
+                "residuals?",
             ),
             Mistake(
                 lambda: answer(without(())),
@@ -366,6 +415,14 @@ EXERCISES = (
             Mistake(
                 lambda: answer(slope_fit()),
                 "that is the fit to all rows.",
+            ),
+            Mistake(
+                lambda: (
+                    answer(without((DOUBTED,)))
+                    | {"error": float(without((DOUBTED,)).varcorr()["sdcor"][1])}
+                ),
+                "'error' is the spread of people's slopes, not the standard error of their "
+                "mean.",
             ),
             Mistake(
                 lambda: answer(without((DOUBTED,))) | {"sigma": without((DOUBTED,)).scale},
