@@ -29,8 +29,7 @@ def slope_fit() -> LmerResult:
 @functools.cache
 def row_of_332() -> pd.Series:
     """Return the residuals of subject 332 on day 6."""
-    sleep = load("sleepstudy")
-    row = sleep.query("Subject == '332' and Days == 6").index[0]
+    row = load("sleepstudy").query("Subject == '332' and Days == 6").index[0]
     return residual_frame(slope_fit()).loc[row]
 
 
@@ -48,11 +47,8 @@ ROWS_IN_CHAPTER = 3  # rows of a group in the chapter's world of two kinds
 
 def rows_needed(sd_group: float = 1, sd_row: float = 2, share: float = 0.8) -> int:
     """Return the smallest number of rows whose shrinkage factor is at least `share`."""
-    return next(
-        n
-        for n in itertools.count(1)
-        if n * sd_group**2 >= share * (n * sd_group**2 + sd_row**2) - 1e-9
-    )
+    odds, ratio = share / (1 - share), (sd_row / sd_group) ** 2
+    return next(n for n in itertools.count(1) if n >= odds * ratio - 1e-9)
 
 
 # 7.3: boys and girls.
