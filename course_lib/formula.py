@@ -71,11 +71,13 @@ def parse_formula(formula: str) -> ParsedFormula:
     Raises
     ------
     CourseError
-        If there is no ``~``, no bar, an unbalanced bracket, or an empty side.
+        If there is no ``~``, no bar, an unbalanced bracket, an empty side, R's ``.``, or ``^``
+        inside a function.
     """
     if not isinstance(formula, str) or not formula.strip():
         raise course_error("formula", "must be text with a '~'", repr(formula), _EXAMPLE)
     _check_balanced(formula)
+    _check_not_r_only(formula)
     sides = _split(formula, "~")
     if len(sides) != 2 or not all(side.strip() for side in sides):
         raise course_error(
@@ -132,6 +134,26 @@ def _check_balanced(formula: str) -> None:
             repr(formula),
             f"Count the brackets. {_EXAMPLE}",
         )
+
+
+def _check_not_r_only(formula: str) -> None:
+    """Refuse what R reads otherwise; silently, ``I(x^2)`` would be an exclusive or."""
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`", "''", formula)
+    in_python = [False]
+    for i, character in enumerate(bare):
+        if character in "([{":
+            called = character != "(" or re.match(r"\w", bare[max(i - 1, 0)]) is not None
+            in_python.append(called or in_python[-1])
+        elif character in ")]}":
+            in_python.pop()
+        elif character == "^" and in_python[-1]:
+            rule = (
+                "must have ** for a power inside a function, where ^ is Python's exclusive or"
+            )
+            raise course_error("formula", rule, repr(formula), "Write I(x**2), or poly(x, 2).")
+    if re.search(r"(?<![\w.)\]])\.(?![\w(])", bare):
+        rule, advice = "must name its columns: '.' is not known here", "Write them out."
+        raise course_error("formula", rule, repr(formula), advice)
 
 
 def _split(text: str, separators: str, keep: bool = False) -> list[str]:

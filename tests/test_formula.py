@@ -108,6 +108,11 @@ def test_name_of_a_crossed_factor_is_lme4s():
         ("y ~ (1 | a*b)", ["column name", "a*b"]),
         ("y ~ (1 | 2)", ["column name", "2"]),
         ("y ~ (1 | a/)", ["column name", "a/"]),
+        ("y ~ x + I(x^2) + (1 | g)", ["**", "exclusive or", "I(x^2)"]),
+        ("y ~ x + (x + I((x) ^ 2) | g)", ["**", "exclusive or"]),
+        ("y ~ {x^2} + (1 | g)", ["**", "exclusive or"]),
+        ("log(y^2) ~ x + (1 | g)", ["**", "exclusive or"]),
+        ("y ~ . + (1 | g)", ["name its columns", "y ~ . +"]),
     ],
 )
 def test_what_cannot_be_read_is_told(formula, words):
@@ -115,3 +120,17 @@ def test_what_cannot_be_read_is_told(formula, words):
         parse_formula(formula)
     message = str(caught.value)
     assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ (x + z)^2 + (1 | g)",
+        "y ~ log(x) + (x + z)^2 + (1 | g)",
+        "y ~ I(x * .5) + np.log(x) + (1 | g)",
+        "y ~ `a^b.` + I(`a^b.`**2) + (1 | g)",
+        "y ~ C(f, Treatment('a^.')) + (1 | g)",
+    ],
+)
+def test_powers_of_sums_and_dots_in_numbers_are_read(formula):
+    assert parse_formula(formula).response == "y"
