@@ -56,7 +56,7 @@ def test_constraints_are_names_and_versions_only():
     assert len(set(keys)) == len(PINS) > 0
     for name in {key[0] for key in keys}:
         markers = sorted(key[1][:18] for key in keys if key[0] == name and key[1:])
-        assert markers in ([], ["python_version < \"", "python_version >= "]), name
+        assert markers in ([], ['python_version < "', "python_version >= "]), name
 
 
 def test_every_dependency_is_pinned():
@@ -73,9 +73,33 @@ def test_links_of_the_readme_lead_to_files():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_chapter_table_says_what_is_there():
-    rows = re.findall(r"^\| (\d) .*$", SHOWN, re.M)
-    assert rows == [str(number) for number in range(1, 9)]
-    planned = set(re.findall(r"^\| (\d) .*\| planned \|$", SHOWN, re.M))
-    there = {str(int(path.name[:2])) for path in (ROOT / "chapters").glob("*.ipynb")}
-    assert planned == set(rows) - there
+def test_chapter_table_has_every_chapter_and_its_minutes():
+    rows = re.findall(
+        r"^\| (\d) \[[^]]+\]\(chapters/(\d\d_\w+)\.ipynb\).* (\d+) \+ (\d+) \|$", SHOWN, re.M
+    )
+    assert [row[1] for row in rows] == sorted(
+        path.stem for path in (ROOT / "chapters").glob("*.ipynb")
+    )
+    for number, name, read, exercise in rows:
+        assert name.startswith(f"0{number}_")
+        text = (ROOT / "chapters" / f"{name}.ipynb").read_text(encoding="utf-8")
+        assert f"{read} minutes to read and {exercise} minutes to exercise" in text, name
+
+
+def test_book_and_slides_commands_run_what_the_workflow_runs():
+    workflow = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
+    assert command("book-command").endswith("sphinx -W --keep-going chapters build/book")
+    assert "sphinx -W --keep-going chapters build/book" in workflow
+    assert command("slides-command").endswith("python chapters/slides.py")
+    assert "python chapters/slides.py" in workflow
+
+
+def test_badges_are_true():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == ">=3.11"
+    assert "badge/python-3.11%2B-" in README
+    workflow = re.search(r"actions/workflows/(\w+\.yml)/badge\.svg", README)[1]
+    assert (ROOT / ".github" / "workflows" / workflow).exists()
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "MIT License" in licence
+    assert "CC BY 4.0" in licence or "Attribution 4.0" in licence
