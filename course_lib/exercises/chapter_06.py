@@ -6,7 +6,6 @@ import functools
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from course_lib.convergence import deviance_at
 from course_lib.cross_products import FactorArrays, cross_products
@@ -25,11 +24,13 @@ LEVEL = "Reaction ~ Days + (1 | Subject)"
 FIRST_HIDDEN = 5
 
 
-def forecast_misses(formula: str = SLOPE, random: bool = True, leak: bool = False) -> pd.Series:
+def forecast_misses(
+    formula: str = SLOPE, random: bool = True, leak: bool = False, reml: bool = True
+) -> pd.Series:
     """Return the misses (ms) on the late days of a model fitted to the early ones."""
     sleep = load("sleepstudy")
     late = sleep["Days"] >= FIRST_HIDDEN
-    fit = lmer(formula, sleep if leak else sleep[~late])
+    fit = lmer(formula, sleep if leak else sleep[~late], reml)
     return fit.predict(sleep[late], random=random) - sleep.loc[late, "Reaction"]
 
 
@@ -60,17 +61,6 @@ def in_sample_misses() -> pd.Series:
     return lmer(SLOPE, sleep[sleep["Days"] < FIRST_HIDDEN]).resid
 
 
-def level_gain() -> str:
-    """Say how the random level compares with the random slope, with its interval."""
-    extra = personal_rms(forecast_misses(LEVEL)) - personal_rms(forecast_misses())
-    half = stats.t.isf(0.025, len(extra) - 1) * extra.sem()
-    mean = extra.mean()
-    return (
-        f"{mean:.1f} ms, 95 % interval {mean - half:.1f} to {mean + half:.1f} "
-        f"over {len(extra)} people"
-    )
-
-
 # 6.2: the age at which level and slope are uncorrelated.
 
 MIDDLE = 11  # the origin that the chapter takes as the middle of the ages
@@ -82,17 +72,22 @@ def uncorrelated_age(covariance: pd.DataFrame) -> float:
 
 
 @functools.cache
-def teeth_fit(
-    random: str = "age", bar: str = "|", reml: bool = True, fixed: str = "age"
+def skull_fit(
+    random: str = "age",
+    bar: str = "|",
+    reml: bool = True,
+    fixed: str = "age",
+    without: str = "",
 ) -> LmerResult:
-    """Fit the children's teeth."""
+    """Fit the children's skulls, of all children or of all but one."""
     formula = f"distance ~ {fixed} + ({random} {bar} Subject)"
-    return lmer(formula, load("orthodont"), reml=reml)
+    skulls = load("orthodont")
+    return lmer(formula, skulls[skulls["Subject"] != without], reml=reml)
 
 
-def teeth_covariance(reml: bool = True) -> pd.DataFrame:
+def skull_covariance(reml: bool = True, without: str = "") -> pd.DataFrame:
     """Return the covariance matrix of the children's levels (age 0) and slopes."""
-    return teeth_fit(reml=reml).cov_re["Subject"]
+    return skull_fit(reml=reml, without=without).cov_re["Subject"]
 
 
 # 6.3: days in hours.
@@ -143,14 +138,23 @@ def reml_parts() -> dict[str, float]:
     }
 
 
-def reml_with_n() -> float:
-    """Return the criterion with n in place of n - p."""
+def changed_last_term(rows: int = 0, root: bool = False) -> float:
+    """Return the criterion with `rows` in place of n - p, or with r in place of r²."""
     part = reml_parts()
+    left = part["n"] - part["p"]
 
-    def last(rows):
-        return rows * (1 + np.log(2 * np.pi * part["r2"] / rows))
+    def last(rows, rest):
+        return rows * (1 + np.log(2 * np.pi * rest / rows))
 
-    return part["criterion"] - last(part["n"] - part["p"]) + last(part["n"])
+    rest = np.sqrt(part["r2"]) if root else part["r2"]
+    return part["criterion"] - last(left, part["r2"]) + last(rows or left, rest)
+
+
+def engine(theta: np.ndarray = THETA, unit: float = 1, reml: bool = True) -> float:
+    """Return the criterion at θ with a day counted as `unit`, not in standard units."""
+    sleep = load("sleepstudy")
+    counted = sleep.assign(Days=sleep["Days"] * unit)
+    return float(deviance_at(SLOPE, counted, theta, scaled=False, reml=reml))
 
 
 # 6.5: dropping the random curvature.
@@ -162,7 +166,7 @@ def dropped(
     random: str = "age", bar: str = "|", reml: bool = True, fixed: str = CURVE
 ) -> pd.Series:
     """Return rise of the criterion and parameters saved against the random parabola."""
-    large, small = teeth_fit(CURVE, reml=reml, fixed=CURVE), teeth_fit(random, bar, reml, fixed)
+    large, small = skull_fit(CURVE, reml=reml, fixed=CURVE), skull_fit(random, bar, reml, fixed)
     return pd.Series(
         {"rise": small.deviance - large.deviance, "saved": large.npar - small.npar}
     )
@@ -175,9 +179,14 @@ EXERCISES = (
         "days 0 to 4, predicting with the random effects?",
         right=lambda: rms(forecast_misses()),
         success="that is the size of a typical miss of this forecast, much larger than when "
-        "random days are hidden. Do not conclude that a random level forecasts better: level "
-        f"minus slope, as a mean of personal RMSEs, is {level_gain()}.",
+        "random days are hidden. And the side question: is the winner the same, and by more "
+        "than chance?",
+        tolerance=0.005,
         mistakes=(
+            Mistake(
+                lambda: rms(forecast_misses(reml=False)),
+                "that is the forecast of the ML fit; the question asks for REML.",
+            ),
             Mistake(
                 lambda: rms(forecast_misses(LEVEL)),
                 "that model gives all people the same slope. Look at the bracket.",
@@ -218,33 +227,29 @@ EXERCISES = (
     Exercise(
         id="6.2",
         question="At which age are the children's level and slope uncorrelated (REML)?",
-        right=lambda: uncorrelated_age(teeth_covariance()),
+        right=lambda: uncorrelated_age(skull_covariance()),
         success="there the ellipse stands upright, and `||` would be the same model as `|`.",
         mistakes=(
             Mistake(
-                lambda: -uncorrelated_age(teeth_covariance()),
+                lambda: -uncorrelated_age(skull_covariance()),
                 "check the sign: in the chapter's figure, where does the curve cross zero?",
             ),
             Mistake(
-                lambda: uncorrelated_age(teeth_covariance(reml=False)),
+                lambda: uncorrelated_age(skull_covariance(reml=False)),
                 "that is from the ML fit; the question asks for REML.",
             ),
             Mistake(
-                lambda: uncorrelated_age(teeth_fit().cov_fe),
+                lambda: uncorrelated_age(skull_fit().cov_fe),
                 "there the *estimates* of the two fixed effects are uncorrelated. The question "
                 "is about children.",
             ),
             Mistake(
-                lambda: -teeth_covariance().iloc[0, 1] / teeth_covariance().iloc[0, 0],
+                lambda: -skull_covariance().iloc[0, 1] / skull_covariance().iloc[0, 0],
                 "you divided by the variance of the levels. Which variance multiplies c in the "
                 "formula for the covariance?",
             ),
             Mistake(
-                lambda: -teeth_fit().varcorr()["sdcor"][2] / teeth_covariance().iloc[1, 1],
-                "above the line you have the correlation. The formula has the covariance.",
-            ),
-            Mistake(
-                lambda: uncorrelated_age(teeth_covariance()) - MIDDLE,
+                lambda: uncorrelated_age(skull_covariance()) - MIDDLE,
                 "is that counted from the middle of the ages? The question asks for an age, "
                 "counted from birth.",
             ),
@@ -258,7 +263,11 @@ EXERCISES = (
                 "that is the first visit. What was the correlation there?",
             ),
             Mistake(
-                lambda: 1 / uncorrelated_age(teeth_covariance()),
+                lambda: uncorrelated_age(skull_covariance(without="M13")),
+                "that is without boy M13. The question is about all children.",
+            ),
+            Mistake(
+                lambda: 1 / uncorrelated_age(skull_covariance()),
                 "your fraction is upside down. The answer is an age in years.",
             ),
         ),
@@ -281,10 +290,6 @@ EXERCISES = (
             Mistake(
                 lambda: change_to_hours() ** [-1, -1, 1, 1, 1],
                 "is the slowing per hour larger or smaller than that per day?",
-            ),
-            Mistake(
-                lambda: change_to_hours() ** [1, -1, 1, 1, 1],
-                "the slope is right, and 'variance' has the right size. Which way does it go?",
             ),
             Mistake(
                 lambda: change_to_hours(24, 1),
@@ -318,10 +323,27 @@ EXERCISES = (
         right=lambda: reml_parts()["criterion"],
         success="minimise it, and it ends at lmer's REML criterion.",
         tolerance=4e-5,
+        wanted="the REML criterion from the sums in days, with at least one decimal",
         mistakes=(
             Mistake(
-                lambda: deviance_at(SLOPE, load("sleepstudy"), THETA, scaled=False, reml=False),
+                lambda: engine(reml=False),
                 "that is the ML deviance. Two things change.",
+            ),
+            Mistake(
+                lambda: round(reml_parts()["criterion"]),
+                "as far as one can see that is right; give at least one decimal.",
+            ),
+            Mistake(
+                lambda: round(changed_last_term(root=True), 1),
+                "the last term has r in place of its square: the last entry of L is r.",
+            ),
+            Mistake(
+                lambda: engine(unit=24),
+                "those are the sums in hours. The question is about days.",
+            ),
+            Mistake(
+                lambda: engine(THETA[[0, 2, 1]]),
+                "look at the order of θ: which entries of Λ are 1?",
             ),
             Mistake(
                 lambda: reml_parts()["criterion"] - 2 * reml_parts()["L_X"],
@@ -341,7 +363,7 @@ EXERCISES = (
                 "that is the log-likelihood. The criterion is −2 times as large.",
             ),
             Mistake(
-                reml_with_n,
+                lambda: changed_last_term(reml_parts()["n"]),
                 "the term with L_X is right; count the rows again, in both places.",
             ),
             Mistake(
@@ -366,7 +388,12 @@ EXERCISES = (
         mistakes=(
             Mistake(
                 lambda: dropped(reml=False),
-                "those are the ML deviances; the question asks for REML.",
+                "'rise' is that of the ML deviance, or has one decimal only. Give at least two "
+                "decimals, by REML.",
+            ),
+            Mistake(
+                lambda: dropped() - [2 * dropped()["saved"], 0],
+                "'rise' is a difference of AIC. The criterion has no price for parameters.",
             ),
             Mistake(
                 lambda: dropped() * [-1, 1],
@@ -378,14 +405,18 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: pd.Series({"rise": dropped()["rise"], "saved": 1}),
-                "'rise' is right. A third random effect has a variance; what else?",
+                "'saved': a third random effect has a variance; what else?",
             ),
             Mistake(
                 lambda: pd.Series({"rise": dropped()["rise"], "saved": 2}),
-                "'rise' is right. You counted the covariances or forgot one of them.",
+                "'saved': you counted only the covariances, or forgot one of them.",
             ),
             Mistake(
-                lambda: dropped(fixed="age"),
+                lambda: pd.Series({"rise": dropped()["rise"], "saved": 4}),
+                "'saved': the fixed curvature stays, so it is not saved.",
+            ),
+            Mistake(
+                lambda: pd.Series({"rise": dropped(fixed="age")["rise"], "saved": 3}),
                 "you dropped the fixed curvature as well. REML criteria of different fixed "
                 "parts cannot be compared.",
             ),

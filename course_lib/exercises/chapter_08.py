@@ -321,7 +321,7 @@ EXERCISES = (
         success="the score less its constant is the sum of the map before the cut. The cut "
         "hides the cells that speak against the class, so a warm map is not yet a high score.",
         kind="mapping",
-        tolerance=0.004,
+        tolerance=0.002,
         wanted="three numbers in units of the score",
         mistakes=(
             Mistake(
