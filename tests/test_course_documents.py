@@ -5,12 +5,17 @@ heading there; slugs are made as GitHub and MyST make them. What the documents s
 chapter (a term, a section, minutes) must be in that chapter.
 """
 
+import inspect
 import json
 import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import course_lib
+from course_lib import convergence, diagnostics, exact_test, residuals
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS, LIBRARY = ROOT / "chapters", ROOT / "course_lib"
@@ -44,6 +49,7 @@ ARTICLE = {
     "5": ("Explaining predictions", "In research", "Across disciplines"),
 }
 VERDICTS = ("holds", "holds with conditions", "does not hold")
+LISTS = ("From lme4", "Symbols")  # parts of the glossary that are not entries
 WORDS = ("econometrics", "Stata", "lme4", "statsmodels", "`course_lib`")
 
 
@@ -166,8 +172,9 @@ def test_every_chapter_is_linked(name, number):
 def test_links_of_one_folder_name_the_section_in_words(name):
     """Where a site does not jump to a heading of a notebook, the reader looks for its name."""
     for text, file, anchor in links(document(name)):
-        heading = anchors(CHAPTERS / file).get(anchor) if (CHAPTERS / file).exists() else None
-        if file.endswith(".ipynb") and heading and not anchor.startswith("exercise-"):
+        there = file.endswith(".ipynb") and (CHAPTERS / file).exists()
+        heading = anchors(CHAPTERS / file).get(anchor) if there else None
+        if heading and not anchor.startswith("exercise-"):
             assert text.endswith(heading), f"{text!r} names another section than {heading!r}"
 
 
@@ -190,13 +197,106 @@ def test_documents_fit_a_telephone(name):
 
 
 def entries():
-    return sections(document("glossary.md"), 2)
+    parts = sections(document("glossary.md"), 2)
+    return {name: text for name, text in parts.items() if name not in LISTS}
+
+
+def bullets(name):
+    return re.findall(r"^- (.+)$", sections(document("glossary.md"), 2)[name], re.MULTILINE)
+
+
+def from_lme4():
+    """Return [(R call, call here or "not here", what differs)] of the list for lme4 users."""
+    return [
+        re.fullmatch(r"(`.+`) → (.+?)(?:; (.+))", line).groups() for line in bullets(LISTS[0])
+    ]
+
+
+@pytest.fixture(scope="module")
+def lme4_names():
+    """What the list says that its calls are made of."""
+    data, formula = course_lib.load("sleepstudy"), "Reaction ~ Days + (Days | Subject)"
+    fits = {"fit": course_lib.lmer(formula, data), "large": course_lib.lmer(formula, data)}
+    fits["small"] = course_lib.lmer("Reaction ~ Days + (1 | Subject)", data)
+    tables = {"data": data, "new": data.head(3), "y": data["Reaction"].to_numpy() + 1}
+    names = {"formula": formula, "rng": np.random.default_rng(1)}
+    modules = (course_lib, diagnostics, convergence, residuals, exact_test)
+    library = {name: value for module in modules for name, value in vars(module).items()}
+    public = {name: value for name, value in library.items() if not name.startswith("_")}
+    return public | fits | tables | names
 
 
 def test_glossary_is_alphabetical():
     names = list(entries())
     assert 40 <= len(names) <= 80
     assert names == sorted(names, key=str.casefold)
+
+
+def test_lists_come_first():
+    assert tuple(sections(document("glossary.md"), 2))[:2] == LISTS
+
+
+def test_list_for_lme4_users_has_the_usual_calls():
+    calls = " ".join(call for call, _, _ in from_lme4())
+    for word in (
+        *(
+            "ranef",
+            "coef",
+            "fixef",
+            "VarCorr",
+            "confint",
+            "anova",
+            "drop1",
+            "emmeans",
+            "update",
+        ),
+        *("vcov", "sigma", "logLik", "REMLcrit", "getME", "hatvalues", "simulate", "refit"),
+        *("bootMer", "re.form", "allow.new.levels", "isSingular", "rePCA", "allFit", "REML"),
+        *("control", "na.action", "weights", "offset"),
+    ):
+        assert re.search(rf"\b{re.escape(word)}\b", calls), word
+
+
+@pytest.mark.parametrize("call", from_lme4(), ids=lambda call: call[0])
+def test_calls_for_lme4_users_run(call, lme4_names):
+    _, here, _ = call
+    if here == "not here" or "||" in here:
+        return
+    codes = re.findall(r"`([^`]+)`", here)
+    assert codes
+    for code in codes:
+        assert eval(code.replace("rng=rng", "rng=rng, n_sim=50"), lme4_names) is not None
+
+
+def test_list_for_lme4_users_says_the_default_interval():
+    (differs,) = [text for call, _, text in from_lme4() if call == "`confint(fit)`"]
+    default = inspect.signature(course_lib.LmerResult.conf_int).parameters["method"].default
+    assert f"Without an argument it is `{default}`" in differs
+
+
+def test_list_for_lme4_users_says_both_likelihood_ratios(lme4_names):
+    small, large = lme4_names["small"], lme4_names["large"]
+    by_ml = [
+        course_lib.lmer(fit.formula, lme4_names["data"], reml=False) for fit in (small, large)
+    ]
+    (differs,) = [text for call, _, text in from_lme4() if call == "`anova(small, large)`"]
+    for pair in ((small, large), by_ml):
+        assert f"{course_lib.lr_test(*pair).statistic:.2f}" in differs
+
+
+def test_symbols_are_in_a_chapter_that_is_named():
+    latex = {"θ": r"\theta", "Λ": r"\Lambda", "λ": r"\lambda", "ρ": r"\rho", "σ": r"\sigma"}
+    assert len(bullets("Symbols")) >= 8
+    for line in bullets("Symbols"):
+        symbols, text = line.split(": ", 1)
+        numbers = re.findall(
+            r"\b[1-8]\b", " ".join(re.findall(r"[Cc]hapters? [\d, and]+", text))
+        )
+        chapters = "".join(
+            markdown_of(chapter(int(number))) for number in numbers or range(1, 8)
+        )
+        for symbol in symbols.split(", "):
+            assert latex.get(symbol, symbol) in chapters, f"{symbol}: {text}"
 
 
 def test_fixed_effect_has_two_entries():
