@@ -102,7 +102,7 @@ def check(exercise: str, answer: object) -> Verdict:
 
 
 def progress() -> pd.DataFrame:
-    """Show what has been answered in this session.
+    """Show what has been answered in this notebook since its kernel started.
 
     All exercises of the chapters that were begun are listed, so that the table also shows
     what is left of them; chapters without any `check` so far are not. A new session begins
