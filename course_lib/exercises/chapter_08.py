@@ -54,6 +54,15 @@ def sd_of_mean(
     return float(np.sqrt(variance + one_boy * fit.scale))
 
 
+def sd_of_girls(new_school: float) -> float:
+    """Return the sd of the chapter's girls: of their mean line, or (1) in a new school."""
+    fit, rows = school_fit(), pupils().set_index("school")
+    place = rows.loc[fit.random_effects["school"]["Intercept"].idxmax()].iloc[0]
+    x = np.array([1, 0, place["meanses"], 0, 1, place["catholic"]], dtype=float)
+    variance = x @ fit.cov_fe.to_numpy() @ x
+    return float(np.sqrt(variance + new_school * fit.cov_re["school"].iloc[0, 0]))
+
+
 # 8.2: the share of SES where it is crossed with the sector.
 
 SES, CATHOLIC = -1.5, 1.0
@@ -140,11 +149,18 @@ def by_group(compute: Callable[[tuple[float, ...]], float]) -> dict[str, float]:
     return {name: compute(sectors) for name, sectors in GROUPS.items()}
 
 
+def sectors_swapped() -> dict[str, float]:
+    """Return the right numbers with the names of the sectors exchanged."""
+    right = by_group(rise)
+    return right | {"catholic": right["public"], "public": right["catholic"]}
+
+
 # 8.4: Grad-CAM by hand.
 
 FIRST_MAP = np.array([[0, 2, 0], [1, 3, 0], [0, 0, 1]])
 SECOND_MAP = np.array([[1, 0, 4], [1, 0, 2], [0, 1, 0]])
 MAP_WEIGHTS, MAP_BIAS = np.array([0.9, -0.6]), 0.25
+PER_CELL = "the weights act on the means of the maps. What is then the gradient in one cell?"
 
 
 def map_numbers(
@@ -158,6 +174,11 @@ def map_numbers(
         "sum": float((positive if cut else signed).sum()),
         "score": float((positive if score_of_cut else signed).sum()) + bias,
     }
+
+
+def map_not_divided() -> dict[str, float]:
+    """Return the numbers when 1/N is forgotten in the map, not in the score."""
+    return map_numbers(divisor=1) | {"score": map_numbers()["score"]}
 
 
 def maps_cut_one_by_one() -> dict[str, float]:
@@ -217,10 +238,7 @@ EXERCISES = (
                 lambda: sd_of_mean(slope=False),
                 "you took z = (1, 0). His SES is 1: does a school's slope matter for him?",
             ),
-            Mistake(
-                lambda: sd_of_mean(line=False),
-                "schools are in it, but the line is not known exactly either.",
-            ),
+            Mistake(lambda: sd_of_mean(line=False), "the line is not known exactly either."),
             Mistake(
                 lambda: sd_of_mean(line=False, slope=False),
                 "that is the standard deviation of the schools' intercepts alone.",
@@ -229,17 +247,17 @@ EXERCISES = (
                 lambda: sd_of_mean(schools=False),
                 "that is how well the line is known. A new school is not the average school.",
             ),
-            Mistake(
-                lambda: sd_of_mean(one_boy=True),
-                "that is for one boy. The question is about the mean of many.",
-            ),
-            Mistake(
-                lambda: sd_of_mean() ** 2,
-                "that is the variance.",
-            ),
+            Mistake(lambda: sd_of_mean(one_boy=True), "that is for one boy, not for a mean."),
+            Mistake(lambda: sd_of_mean() ** 2, "that is the variance."),
+            Mistake(lambda: 1.96 * sd_of_mean(), "that is half of the interval, not the sd."),
             Mistake(
                 lambda: sd_of_mean(cov=False),
-                "is the covariance of intercepts and slopes in it? z'Σz has it twice.",
+                "is the covariance of intercepts and slopes in it, too?",
+            ),
+            Mistake(lambda: sd_of_girls(1), "that is the chapter's girls, whose SES was 0."),
+            Mistake(
+                lambda: sd_of_girls(0),
+                "that is how well the line is known, and for the chapter's girls.",
             ),
         ),
     ),
@@ -265,9 +283,10 @@ EXERCISES = (
                 "that is the coefficient of `ses` alone, which is the slope in public schools. "
                 "Where is the crossed term?",
             ),
+            Mistake(catholic_share, "that is the share of `catholic`."),
             Mistake(
-                catholic_share,
-                "that is the share of `catholic`.",
+                lambda: value(ses=SES, catholic=CATHOLIC),
+                "that is the prediction. A share is what one column adds to it.",
             ),
             Mistake(
                 lambda: ses_first() + ses_second(),
@@ -287,8 +306,8 @@ EXERCISES = (
         kind="mapping",
         wanted="a rise in points",
         success="the average stands for neither sector: the forest lets the school's mean SES "
-        "count for more in one than in the other. Is that so in the world? A mixed model with "
-        "meanses * catholic gives the difference an interval: look.",
+        "count for more in Catholic ones. Not so the world: in a mixed model with meanses * "
+        "catholic the difference has the other sign, and an interval around zero.",
         tolerance=0.01,
         mistakes=(
             Mistake(
@@ -312,6 +331,7 @@ EXERCISES = (
                 lambda: by_group(lambda sectors: rise(sectors, high=0.0)),
                 "you went from -0.5 to 0 only.",
             ),
+            Mistake(sectors_swapped, "the two sectors are the wrong way round."),
         ),
     ),
     Exercise(
@@ -324,19 +344,10 @@ EXERCISES = (
         tolerance=0.002,
         wanted="three numbers in units of the score",
         mistakes=(
-            Mistake(
-                lambda: map_numbers(divisor=1),
-                "the class weights act on the means of the maps. What is then the gradient in "
-                "one cell?",
-            ),
-            Mistake(
-                lambda: map_numbers(cut=False),
-                "'sum' is that of the map before the cut at zero.",
-            ),
-            Mistake(
-                lambda: map_numbers(bias=0.0),
-                "'score' lacks the constant of the class.",
-            ),
+            Mistake(lambda: map_numbers(divisor=1), PER_CELL),
+            Mistake(map_not_divided, f"the score is right; but {PER_CELL}"),
+            Mistake(lambda: map_numbers(cut=False), "'sum' is that before the cut at zero."),
+            Mistake(lambda: map_numbers(bias=0.0), "'score' lacks the constant of the class."),
             Mistake(
                 lambda: map_numbers(score_of_cut=True),
                 "'score' was added up from the map after the cut. The score has no cut.",
@@ -356,9 +367,9 @@ EXERCISES = (
         question="By how much would SES have to differ for a prediction of 10 points in a "
         "school that the model has not seen?",
         right=ses_needed,
-        success="less than in the pupil's own school, whose effects were against this pupil. "
-        "It is what the model would say of another pupil in another school, not what "
-        "would happen to this one.",
+        success="less than in the pupil's own school: at this SES that one is slightly kinder, "
+        "but its slope is flatter, so the way is longer. It is what the model would say of "
+        "another pupil in another school, not what would happen to this one.",
         tolerance=0.003,
         wanted="a change in points of SES",
         mistakes=(
@@ -367,14 +378,8 @@ EXERCISES = (
                 "that is the change in the pupil's own school. What are the random effects of "
                 "a school that nobody has seen?",
             ),
-            Mistake(
-                lambda: ses_needed(known_start=True),
-                "you started from the prediction in the pupil's own school.",
-            ),
-            Mistake(
-                lambda: ses_needed(known_slope=True),
-                "you used the slope of the pupil's own school.",
-            ),
+            Mistake(lambda: ses_needed(known_start=True), "you started in the own school."),
+            Mistake(lambda: ses_needed(known_slope=True), "you used the own school's slope."),
             Mistake(
                 lambda: ses_needed() + pupils().loc[CASE, "ses"],
                 "that is the new SES. The question asks for the change.",
@@ -383,10 +388,7 @@ EXERCISES = (
                 lambda: ses_needed() / pupils()["ses"].std(ddof=0),
                 "that is the change in standard deviations.",
             ),
-            Mistake(
-                both_ses_needed,
-                "you let the school's mean SES move along. It stays as it is.",
-            ),
+            Mistake(both_ses_needed, "the school's mean SES stays as it is, in the question."),
             Mistake(
                 lambda: ses_needed() * school_fit().fe_params["ses"],
                 "that is what is missing in points of the test, not of SES.",
@@ -399,32 +401,27 @@ EXERCISES = (
         "standard deviation of 2?",
         right=found_coefficient,
         success="more wishes dilute the news of support in the hours, so the coefficient is "
-        "smaller than before. It is no less wrong for that: the effect is zero, and only "
-        "wishes that drown the support, or a coin, would bring it there.",
+        "smaller than before. It is no less wrong for that: the effect is zero. Measuring "
+        "support, or a coin, would find it; more noise only hides the mistake.",
         tolerance=0.01,
         wanted="a coefficient in marks per hour",
         mistakes=(
-            Mistake(
-                lambda: found_coefficient(1),
-                "that is the coefficient while wishes have a standard deviation of 1.",
-            ),
-            Mistake(
-                lambda: SUPPORT_EFFECT / (1 + WISH_SD),
-                "standard deviations do not add up. Variances do.",
-            ),
+            Mistake(lambda: found_coefficient(1), "that is for wishes with an sd of 1."),
+            Mistake(lambda: SUPPORT_EFFECT / (1 + WISH_SD), "variances add up, sds do not."),
             Mistake(
                 lambda: SUPPORT_EFFECT / np.sqrt(1 + WISH_SD**2),
                 "you divided by the standard deviation of the hours. A slope has another "
                 "denominator.",
             ),
             Mistake(
+                lambda: found_coefficient() / SUPPORT_EFFECT,
+                "so much support goes with an hour. How many marks does that bring?",
+            ),
+            Mistake(
                 lambda: float(SUPPORT_EFFECT),
                 "that is the effect of support. How much of a difference in hours is support?",
             ),
-            Mistake(
-                lambda: 0.0,
-                "that is the true effect of coaching. What does the survey find?",
-            ),
+            Mistake(lambda: 0.0, "that is the true effect. What does the survey find?"),
         ),
     ),
 )
