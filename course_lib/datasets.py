@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from course_lib.validate import course_error, suggestion
+from course_lib.errors import course_error, suggestion
 
 __all__ = ["DatasetInfo", "codebook", "describe", "load", "names"]
 

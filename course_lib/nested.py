@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from course_lib.validate import (
+from course_lib.errors import (
     check_choice,
     check_columns,
     check_dataframe,

@@ -24,8 +24,7 @@ from linearmodels.panel import PanelOLS, PooledOLS, RandomEffects
 from linearmodels.panel.results import HausmanTestResults, PanelResults, RandomEffectsResults
 from scipy.linalg import eigh
 
-from course_lib.reshape import variance_by_level, within_between
-from course_lib.validate import (
+from course_lib.errors import (
     CourseError,
     check_dataframe,
     check_finite,
@@ -33,6 +32,7 @@ from course_lib.validate import (
     course_error,
     listing,
 )
+from course_lib.reshape import variance_by_level, within_between
 
 __all__ = ["PanelComparison", "WaldTest", "compare_fe_re", "hausman"]
 

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from course_lib.nested import LevelCoding, encode_levels, flatten_nested
-from course_lib.validate import (
+from course_lib.errors import (
     check_dataframe,
     check_names,
     check_no_missing,
     check_numeric,
     course_error,
 )
+from course_lib.nested import LevelCoding, encode_levels, flatten_nested
 from course_lib.waves import to_long, to_wide
 
 __all__ = [

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from course_lib.validate import check_count, check_finite, check_rng, check_type, course_error
+from course_lib.errors import check_count, check_finite, check_rng, check_type, course_error
 
 __all__ = [
     "GrowthDesign",

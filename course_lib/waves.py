@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from course_lib.validate import (
+from course_lib.errors import (
     check_choice,
     check_columns,
     check_dataframe,

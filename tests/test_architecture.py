@@ -1,10 +1,11 @@
-"""The shape of the library: who may import whom, how large a file may grow, what is banned.
+"""The shape of the library: wings, rooms, and who may import whom; what is banned everywhere.
 
 Each rule is a function of source text, so that the lower half of this file can show on a few
 lines of bad source that the rule does find something.
 """
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,135 +13,119 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "course_lib"
-MODULES = sorted(PACKAGE.glob("*.py"))
-EXERCISES = sorted((PACKAGE / "exercises").glob("*.py"))
-MOST_LINES_A_FILE = 430
-MOST_CODE_LINES = 5_500  # of the whole library, without exercises, docstrings and comments
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_AT_THE_TOP = 8  # files of course_lib/ itself
 
-# The arrows: a module may import these modules of the package and no other.
-ARROWS = {
-    "validate": set(),
-    "datasets": {"validate"},
-    "simulate": {"validate"},
-    "waves": {"validate"},
-    "nested": {"validate"},
-    "reshape": {"validate", "waves", "nested"},
-    "formula": {"validate"},
-    "model_frame": {"formula", "validate"},
-    # the engine, on arrays
-    "cross_products": set(),
-    "profiled_deviance": {"cross_products"},
-    "standardise": {"cross_products", "profiled_deviance"},
-    "estimate": {"cross_products", "profiled_deviance", "standardise"},
-    "inference": {"cross_products", "profiled_deviance", "standardise", "estimate"},
-    # the engine, with names
-    "summary": set(),  # text and HTML of a fit
-    "prediction": {"model_frame", "validate"},
-    "intervals": {"standardise", "estimate", "inference", "prediction", "validate"},
-    "to_statsmodels": {"model_frame", "validate"},
-    "lmer": {
-        "model_frame",
+# A wing is a file at the top or a folder. It may import the wings named here and no other.
+GROUND = {"errors"}
+FIRST = {"datasets", "simulate", "reshape", "mixed", "plots"}
+SECOND = {"panel", "diagnostics", "explain"}
+WINGS = (
+    {"errors": set()}
+    | {wing: GROUND for wing in FIRST}
+    | {
+        "panel": {"errors", "reshape", "mixed"},
+        "diagnostics": {"errors", "mixed"},
+        "explain": {"errors", "mixed"},
+        "exercises": GROUND | FIRST | SECOND,
+    }
+)
+MOST_FLOORS = 4
+
+# The rooms of a folder, in the order in which data flow: each may import only those before it.
+ROOMS = {
+    "mixed": [
+        "formula",
+        "design",
         "cross_products",
-        "standardise",
-        "estimate",
+        "deviance",
+        "scaling",
+        "search",
         "inference",
-        "summary",
         "prediction",
         "intervals",
+        "summary",
         "to_statsmodels",
-        "validate",
-    },
-    # what is done with fits
-    "refit_deviances": {"estimate", "standardise"},
-    "nesting": {"lmer", "model_frame", "validate"},
-    "compare": {"estimate", "lmer", "nesting", "refit_deviances", "validate"},
-    "exact_test": {"compare", "estimate", "lmer", "profiled_deviance", "validate"},
-    "panel": {"validate", "reshape"},
-    "convergence": {
+        "result",
+        "bootstrap",
+        "nesting",
         "compare",
-        "cross_products",
-        "estimate",
-        "lmer",
-        "profiled_deviance",
-        "validate",
-    },
-    "residuals": {"compare", "cross_products", "lmer", "profiled_deviance"},
-    "influence": {
-        "compare",
-        "cross_products",
-        "estimate",
-        "inference",
-        "lmer",
-        "model_frame",
-        "standardise",
-        "validate",
-    },
-    "envelope": {"compare", "lmer", "residuals", "validate"},
-    "diagnostics": {"compare", "envelope", "influence", "lmer", "residuals"},
-    # explanations of any prediction
-    "predictor": {"validate"},
-    "explain": {"predictor", "validate"},
-    "counterfactual": {"predictor", "validate"},
-    "shapley_parts": set(),
-    "gaussian_shap": {"shapley_parts", "validate"},
-    "linear_shap": {"gaussian_shap", "shapley_parts", "validate"},
-    "grad_cam": {"validate"},
-    "explanation_log": {"validate"},
-    "plot_parts": {"validate"},
-    "fit_plots": {"plot_parts", "validate"},
-    "plots": {"fit_plots", "plot_parts", "validate"},
+        "exact_test",
+    ],
+    "diagnostics": ["convergence", "residuals", "influence", "envelope", "variance_explained"],
+    "explain": [
+        "model",
+        "surrogate",
+        "shapley_parts",
+        "gaussian_shap",
+        "shapley",
+        "counterfactual",
+        "grad_cam",
+        "log",
+    ],
+    "plots": ["style", "estimates", "groups"],
+    "exercises": ["checker", *(f"chapter_{k:02}" for k in range(1, 10)), "progress"],
 }
-# Imported by the module that needs them, when it is imported, and never by `import course_lib`.
-HEAVY = ("linearmodels", "statsmodels", "shap", "sklearn", "seaborn")
+# Imported by the wing that needs them, on use, and never by `import course_lib`.
+HEAVY = ("linearmodels", "statsmodels", "shap", "sklearn", "seaborn", "matplotlib")
 
 
 def package_imports(source):
-    """Names of the modules of course_lib that a module in course_lib/ imports.
-
-    What stands under ``if TYPE_CHECKING`` is never imported and draws no arrow.
-    """
+    """Dotted names below course_lib that a module imports; type-only imports count."""
     found = set()
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             dotted = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = f"course_lib.{node.module or ''}" if node.level else node.module
-            base = base.rstrip(".")
-            names = [alias.name for alias in node.names]
-            dotted = [f"{base}.{name}" for name in names] if base == "course_lib" else [base]
+            assert node.level == 0, "imports within the package are absolute"
+            dotted = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
         parts = [name.split(".") for name in dotted]
-        found |= {(part + [""])[1] for part in parts if part[0] == "course_lib"}
+        found |= {".".join(part[1:]) for part in parts if part[0] == "course_lib"}
     return found
 
 
-def is_for_type_checkers(node):
-    """Whether a statement is ``if TYPE_CHECKING: …``."""
-    return isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING"
+def place(dotted):
+    """Wing and room of a dotted name below course_lib: mixed.search.fit -> mixed, search."""
+    wing, _, rest = dotted.partition(".")
+    room = rest.partition(".")[0]
+    return wing, room if room in ROOMS.get(wing, ()) else ""
 
 
-def n_code_lines(source):
-    """Lines with code on them: no blank lines, comments or docstrings."""
-    tree, docstrings = ast.parse(source), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                docstrings |= set(range(first.lineno, first.end_lineno + 1))
-    lines = enumerate(source.splitlines(), 1)
-    return sum(
-        1
-        for i, line in lines
-        if line.strip() and line.strip()[0] != "#" and i not in docstrings
-    )
+def forbidden_imports(dotted, source):
+    """What the module `dotted` imports from the package against the arrows."""
+    wing, room = place(dotted)
+    bad = set()
+    for name in package_imports(source):
+        other, other_room = place(name)
+        if other != wing:
+            ok = other in WINGS[wing]
+        elif not room:
+            ok = bool(other_room)  # a door shows its rooms
+        else:
+            order = ROOMS[wing]
+            ok = other_room != "" and order.index(other_room) < order.index(room)
+        if not ok:
+            bad.add(name)
+    return bad
 
 
-def forbidden_imports(module, source):
-    """What `module` imports from the package against the arrows."""
-    return package_imports(source) - ARROWS[module]
+def dotted_name(path):
+    """mixed.search of course_lib/mixed/search.py; mixed of its __init__.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def floors(wings):
+    """Number of floors on which wings stand that import only from floors above them."""
+    depth, left = 0, dict(wings)
+    while left:
+        free = [wing for wing, uses in left.items() if not uses & set(left)]
+        assert free, f"a circle among {sorted(left)}"
+        left = {wing: uses for wing, uses in left.items() if wing not in free}
+        depth += 1
+    return depth
 
 
 def calls_print(source):
@@ -173,41 +158,42 @@ def open_signatures(source):
     ]
 
 
-def n_lines(path):
-    """Number of lines of a file."""
-    return len(path.read_text(encoding="utf-8").splitlines())
-
-
 def by_name(paths):
-    return [pytest.param(path, id=f"{path.parent.name}/{path.stem}") for path in paths]
+    return [pytest.param(path, id=dotted_name(path) or "course_lib") for path in paths]
 
 
-@pytest.mark.parametrize("path", by_name(p for p in MODULES if p.stem != "__init__"))
+@pytest.mark.parametrize(
+    "path", by_name(p for p in MODULES if p.parent != PACKAGE or p.stem != "__init__")
+)
 def test_imports_follow_the_arrows(path):
-    assert path.stem in ARROWS, "a new module needs its line in ARROWS and in the design"
-    assert forbidden_imports(path.stem, path.read_text(encoding="utf-8")) == set()
+    name = dotted_name(path)
+    wing, room = place(name)
+    assert wing in WINGS, "a new wing needs its line in WINGS and in the design"
+    assert room or name == wing, "a new room needs its place in ROOMS and in the design"
+    assert forbidden_imports(name, path.read_text(encoding="utf-8")) == set()
 
 
-@pytest.mark.parametrize("path", by_name(MODULES + EXERCISES))
+@pytest.mark.parametrize("path", by_name(MODULES))
 def test_file_keeps_the_rules(path):
     source = path.read_text(encoding="utf-8")
     assert calls_print(source) == []
     assert star_imports(source) == []
     assert open_signatures(source) == []
-    assert n_lines(path) <= MOST_LINES_A_FILE
 
 
-def test_arrows_have_no_cycle():
-    order = []
-    while len(order) < len(ARROWS):
-        free = [m for m in ARROWS if m not in order and ARROWS[m] <= set(order)]
-        assert free, f"a cycle among {sorted(set(ARROWS) - set(order))}"
-        order += free
+def test_wings_stand_on_few_floors():
+    assert floors(WINGS) <= MOST_FLOORS
 
 
-def test_library_stays_small():
-    sizes = [n_code_lines(path.read_text(encoding="utf-8")) for path in MODULES]
-    assert sum(sizes) <= MOST_CODE_LINES
+def test_every_room_exists_once():
+    for wing, rooms in ROOMS.items():
+        there = {path.stem for path in (PACKAGE / wing).glob("*.py")} - {"__init__"}
+        assert there <= set(rooms)
+    assert all(wing in WINGS for wing in ROOMS)
+
+
+def test_few_files_at_the_top():
+    assert len(list(PACKAGE.glob("*.py"))) <= MOST_AT_THE_TOP
 
 
 def test_there_is_no_utils_module():
@@ -218,15 +204,17 @@ def test_there_is_no_utils_module():
 def test_package_docstring_is_the_map():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     docstring = ast.get_docstring(tree) or ""
-    public = [path.stem for path in MODULES if path.stem != "__init__"]
-    assert [name for name in public if name not in docstring] == []
+    assert [wing for wing in WINGS if wing not in docstring] == []
 
 
-def test_public_names_are_explicit_and_exist():
-    import course_lib
+DOORS = ["", *(wing for wing in WINGS if wing != "errors")]
 
-    assert len(set(course_lib.__all__)) == len(course_lib.__all__) > 0
-    assert [name for name in course_lib.__all__ if not hasattr(course_lib, name)] == []
+
+@pytest.mark.parametrize("door", DOORS)
+def test_public_names_are_explicit_and_exist(door):
+    module = importlib.import_module(f"course_lib.{door}" if door else "course_lib")
+    assert len(set(module.__all__)) == len(module.__all__) > 0
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
 def test_importing_the_package_loads_no_heavy_library():
@@ -242,26 +230,40 @@ def test_importing_the_package_loads_no_heavy_library():
 @pytest.mark.parametrize(
     "line",
     [
-        "from course_lib.lmer import lmer",
-        "from course_lib import lmer",
-        "import course_lib.lmer",
-        "from .lmer import lmer",
-        "from . import lmer",
-        "def late():\n    from course_lib.lmer import LmerResult",
+        "from course_lib.panel import hausman",
+        "from course_lib import panel",
+        "import course_lib.panel",
+        "def late():\n    from course_lib.panel import hausman",
+        "if TYPE_CHECKING:\n    from course_lib.panel import hausman",
     ],
 )
 def test_forbidden_import_is_found(line):
-    assert forbidden_imports("validate", line) == {"lmer"}
-    assert forbidden_imports("compare", line) == set()
+    assert len(forbidden_imports("diagnostics.residuals", line)) == 1
+    assert forbidden_imports("exercises.chapter_02", line) == set()
+
+
+def test_a_room_imports_only_earlier_rooms():
+    source = "from course_lib.mixed.search import estimate"
+    assert forbidden_imports("mixed.scaling", source) == {"mixed.search.estimate"}
+    assert forbidden_imports("mixed.result", source) == set()
+    assert forbidden_imports("mixed", source) == set()
+    assert forbidden_imports("mixed.result", "from course_lib.mixed import lmer") != set()
 
 
 def test_import_of_the_package_itself_is_forbidden():
-    assert forbidden_imports("compare", "import course_lib") == {""}
+    assert forbidden_imports("mixed.compare", "import course_lib") == {""}
+    assert forbidden_imports("mixed.compare", "from course_lib import lmer") == {"lmer"}
 
 
 def test_imports_of_other_libraries_are_free():
     source = "import numpy as np\nfrom scipy.optimize import minimize"
-    assert forbidden_imports("validate", source) == set()
+    assert forbidden_imports("errors", source) == set()
+
+
+def test_circle_and_floors_are_found():
+    assert floors({"a": set(), "b": {"a"}, "c": {"a"}}) == 2
+    with pytest.raises(AssertionError, match="circle"):
+        floors({"a": {"b"}, "b": {"a"}})
 
 
 def test_banned_constructs_are_found():

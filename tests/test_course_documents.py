@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 import course_lib
-from course_lib import convergence, diagnostics, exact_test, residuals
+from course_lib.diagnostics import convergence, residuals
+from course_lib.diagnostics import variance_explained as diagnostics
+from course_lib.mixed import exact_test
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS, LIBRARY = ROOT / "chapters", ROOT / "course_lib"
@@ -216,7 +218,10 @@ def from_lme4():
 def lme4_names():
     """What the list says that its calls are made of."""
     data, formula = course_lib.load("sleepstudy"), "Reaction ~ Days + (Days | Subject)"
-    fits = {"fit": course_lib.lmer(formula, data), "large": course_lib.lmer(formula, data)}
+    fits = {
+        "fit": course_lib.lmer(formula, data),
+        "large": course_lib.lmer(formula, data),
+    }
     fits["small"] = course_lib.lmer("Reaction ~ Days + (1 | Subject)", data)
     tables = {"data": data, "new": data.head(3), "y": data["Reaction"].to_numpy() + 1}
     names = {"formula": formula, "rng": np.random.default_rng(1)}

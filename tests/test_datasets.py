@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from course_lib import datasets
+from course_lib.errors import CourseError
 from course_lib.simulate import GrowthDesign, simulate_growth, simulate_orders
-from course_lib.validate import CourseError
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "export_data.json").read_text(encoding="utf-8")

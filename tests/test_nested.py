@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib import load
+from course_lib.errors import CourseError
 from course_lib.nested import encode_levels, flatten_nested
-from course_lib.validate import CourseError
 
 PATH, KEYS = ["orders", "items"], ["user", "id", "name"]
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from linearmodels.panel import PanelOLS, RandomEffects
 
 from course_lib.datasets import load
+from course_lib.errors import CourseError
 from course_lib.panel import compare_fe_re, hausman
 from course_lib.reshape import within_between
-from course_lib.validate import CourseError
 
 REFERENCE = Path(__file__).parent / "reference"
 VALUES = json.loads((REFERENCE / "panel.json").read_text(encoding="utf-8"))

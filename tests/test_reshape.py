@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from course_lib.errors import CourseError
 from course_lib.reshape import impute_within, variance_by_level, within_between
-from course_lib.validate import CourseError
 
 
 @pytest.fixture

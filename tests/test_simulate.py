@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from course_lib.errors import CourseError
 from course_lib.simulate import (
     GrowthDesign,
     RandomSlopeDesign,
@@ -12,7 +13,6 @@ from course_lib.simulate import (
     simulate_orders,
     simulate_random_slopes,
 )
-from course_lib.validate import CourseError
 
 QUIET = {
     "sd_student_intercept": 0.0,

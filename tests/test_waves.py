@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib import load
-from course_lib.validate import CourseError
+from course_lib.errors import CourseError
 from course_lib.waves import to_long, to_wide
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.lmer import lmer
+from course_lib.mixed.result import lmer
 from course_lib.panel import PanelComparison, compare_fe_re
 from course_lib.reshape import within_between
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from course_lib.compare import LRTest, lr_test
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.lmer import LmerResult, lmer
+from course_lib.mixed.compare import LRTest, lr_test
+from course_lib.mixed.result import LmerResult, lmer
 
 __all__ = ["EXERCISES"]
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.lmer import lmer
+from course_lib.mixed.result import lmer
 from course_lib.reshape import (
     flatten_nested,
     impute_within,

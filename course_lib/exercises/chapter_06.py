@@ -7,12 +7,12 @@ import functools
 import numpy as np
 import pandas as pd
 
-from course_lib.convergence import deviance_at
-from course_lib.cross_products import FactorArrays, cross_products
 from course_lib.datasets import load
+from course_lib.diagnostics.convergence import deviance_at
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.lmer import LmerResult, lmer
-from course_lib.profiled_deviance import deviance_and_gradient, solve
+from course_lib.mixed.cross_products import FactorArrays, cross_products
+from course_lib.mixed.deviance import deviance_and_gradient, solve
+from course_lib.mixed.result import LmerResult, lmer
 
 __all__ = ["EXERCISES"]
 

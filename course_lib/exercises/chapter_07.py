@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from course_lib.datasets import load
+from course_lib.diagnostics.influence import influence
+from course_lib.diagnostics.residuals import residual_frame
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.influence import influence
-from course_lib.lmer import LmerResult, lmer
-from course_lib.residuals import residual_frame
+from course_lib.mixed.result import LmerResult, lmer
 
 __all__ = ["EXERCISES"]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.lmer import LmerResult, lmer
+from course_lib.mixed.result import LmerResult, lmer
 
 __all__ = ["EXERCISES"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from course_lib.validate import check_choice, suggestion
+from course_lib.errors import check_choice, suggestion
 
 __all__ = ["Exercise", "Mistake", "Verdict", "judge"]
 

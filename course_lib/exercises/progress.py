@@ -8,8 +8,8 @@ import re
 
 import pandas as pd
 
+from course_lib.errors import course_error, suggestion
 from course_lib.exercises.checker import Exercise, Verdict, judge
-from course_lib.validate import course_error, suggestion
 
 __all__ = ["check", "progress"]
 

@@ -18,7 +18,7 @@ import time
 import numpy as np
 
 from course_lib import lmer, load
-from course_lib.compare import lr_test
+from course_lib.mixed.compare import lr_test
 
 PEER = """
 suppressMessages({library(lme4); library(pbkrtest)})

@@ -64,7 +64,7 @@ def statsmodels_arguments(formula, data):
     One factor is `groups` with `re_formula`. Of two nested ones the inner is a variance
     component. Crossed ones are all variance components within one group that holds all rows.
     """
-    from course_lib.formula import parse_formula
+    from course_lib.mixed.formula import parse_formula
 
     parsed = parse_formula(formula)
     fixed = {"formula": f"{parsed.response} ~ {parsed.fixed}", "data": data}

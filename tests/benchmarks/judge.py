@@ -18,7 +18,7 @@ def criterion(frame, covs, reml):
 
     Parameters
     ----------
-    frame : course_lib.model_frame.ModelFrame
+    frame : course_lib.mixed.design.ModelFrame
         Response and design matrices.
     covs : dict
         Relative covariance matrix of each grouping factor, by name; ``a:b`` is ``b:a``.

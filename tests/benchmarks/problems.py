@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from course_lib import load
-from course_lib.model_frame import model_frame
+from course_lib.mixed.design import model_frame
 
 REFERENCE = Path(__file__).parent.parent / "reference"
 

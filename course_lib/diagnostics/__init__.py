@@ -1,0 +1,43 @@
+"""Whether the search ended well, and whether the assumptions hold."""
+
+from course_lib.diagnostics.convergence import (
+    all_optimizers,
+    check_convergence,
+    deviance_at,
+    optimizer_trace,
+    random_effects_pca,
+    scale_report,
+)
+from course_lib.diagnostics.envelope import (
+    binned_means,
+    binned_spreads,
+    group_slope_spread,
+    simulated_envelope,
+    sorted_modes,
+    sorted_residuals,
+)
+from course_lib.diagnostics.influence import influence
+from course_lib.diagnostics.residuals import leverages, random_effects_frame, residual_frame
+from course_lib.diagnostics.variance_explained import icc, normality_tests, r2
+
+__all__ = [
+    "all_optimizers",
+    "binned_means",
+    "binned_spreads",
+    "check_convergence",
+    "deviance_at",
+    "group_slope_spread",
+    "icc",
+    "influence",
+    "leverages",
+    "normality_tests",
+    "optimizer_trace",
+    "r2",
+    "random_effects_frame",
+    "random_effects_pca",
+    "residual_frame",
+    "scale_report",
+    "simulated_envelope",
+    "sorted_modes",
+    "sorted_residuals",
+]

@@ -1,0 +1,185 @@
+r"""Residuals and random effects as tables: one row an observation, one row a random effect."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from course_lib.mixed.compare import check_fit
+from course_lib.mixed.cross_products import FactorArrays
+from course_lib.mixed.deviance import lambda_matrices
+from course_lib.mixed.result import LmerResult
+
+__all__ = ["leverages", "random_effects_frame", "random_variances", "residual_frame"]
+
+NOTHING = 1e-10  # a share of a variance below this is rounding
+CHUNK = 2_000_000  # numbers held at a time by `leverages`: 16 MB
+
+
+def residual_frame(fit: LmerResult) -> pd.DataFrame:
+    r"""Residuals of both kinds, raw and standardised, with group and fitted value.
+
+    Conditional: y - Xβ̂ - Zb̂, what is left of a row within its group. Marginal: y - Xβ̂, which
+    still contains the group's random effects. Each is standardised by its own standard error,
+
+    .. math:: \operatorname{Var}(y_i - \hat y_i) = \sigma^2(1 - h_i), \qquad
+              \operatorname{Var}(y_i - x_i'\hat\beta) = z_i'\Sigma z_i + \sigma^2
+              - x_i'\hat V x_i
+
+    with h the leverage, Σ the covariance of the random effects and V that of β̂ (Nobre & Singer
+    2007, doi:10.1002/bimj.200610341); the first is lme4's ``rstudent``.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        The fit.
+
+    Returns
+    -------
+    DataFrame
+        Indexed as ``fit.resid``: one column a grouping factor, then fitted, fitted_marginal,
+        resid, resid_marginal (units of the response), resid_std, resid_marginal_std (no unit;
+        NaN for a row that the model reproduces whatever its value) and leverage.
+    """
+    check_fit("fit", fit)
+    frame, leverage = fit.frame, leverages(fit)
+    marginal = frame.X @ fit.estimate.beta
+    from_beta = np.einsum("np,pq,nq->n", frame.X, fit.estimate.cov_beta, frame.X)
+    total = fit.scale + sum(random_variances(fit))
+    groups = {f.name: f.levels.to_numpy()[f.codes] for f in frame.factors}
+    resid = fit.resid.to_numpy()
+    columns = {
+        **groups,
+        "fitted": fit.fittedvalues.to_numpy(),
+        "fitted_marginal": marginal,
+        "resid": resid,
+        "resid_marginal": frame.y - marginal,
+        "resid_std": _divided(resid, fit.scale * (1 - leverage), fit.scale),
+        "resid_marginal_std": _divided(frame.y - marginal, total - from_beta, total),
+        "leverage": leverage,
+    }
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def random_variances(fit: LmerResult) -> list[np.ndarray]:
+    """Return z_i'Σz_i of every row, factor by factor, each of shape (n,)."""
+    pairs = zip(fit.frame.factors, fit.estimate.cov_re, strict=True)
+    return [np.einsum("na,ab,nb->n", f.columns, cov, f.columns) for f, cov in pairs]
+
+
+def _divided(values: np.ndarray, variance: np.ndarray, scale: float | np.ndarray):
+    """Values over their standard deviation; NaN where the variance is rounding only."""
+    real = variance > NOTHING * scale
+    return np.where(real, values / np.sqrt(np.where(real, variance, 1.0)), np.nan)
+
+
+def random_effects_frame(fit: LmerResult) -> pd.DataFrame:
+    r"""Random effects of every group, one row each.
+
+    With s the conditional standard error of mode b̂ and τ² its variance in the population,
+    Var(b̂) = τ² - s² (given β), and the shrinkage factor is the share that survives,
+
+    .. math:: 1 - s^2/\tau^2 = \frac{n_j \tau^2}{n_j \tau^2 + \sigma^2}
+
+    where the right side is the special case of a random intercept alone: 1 leaves a group's own
+    deviation as it is, 0 pools it away.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        The fit.
+
+    Returns
+    -------
+    DataFrame
+        Columns group (the factor), level, term, mode, se (both in the units of the
+        coefficient), shrinkage_factor, mode_std (mode over the square root of τ² - s²) and
+        n_rows. Where τ² is zero the factor is 0 and mode_std NaN.
+    """
+    check_fit("fit", fit)
+    parts = []
+    estimate = fit.estimate
+    arrays = zip(
+        fit.frame.factors, estimate.modes, estimate.cov_modes, estimate.cov_re, strict=True
+    )
+    for factor, modes, cov_modes, cov in arrays:
+        population = np.maximum(cov.diagonal(), 0.0)
+        squared = np.clip(np.einsum("jaa->ja", cov_modes), 0.0, population)
+        share = 1 - squared / np.where(population > 0, population, 1.0)
+        share = np.where(population > 0, share, 0.0)
+        J, q = modes.shape
+        columns = {
+            "group": factor.name,
+            "level": np.repeat(factor.levels.to_numpy(), q),
+            "term": list(factor.terms) * J,
+            "mode": modes.ravel(),
+            "se": np.sqrt(squared).ravel(),
+            "shrinkage_factor": share.ravel(),
+            "mode_std": _divided(modes, population * share, population).ravel(),
+            "n_rows": np.repeat(np.bincount(factor.codes, minlength=J), q),
+        }
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def leverages(fit: LmerResult) -> np.ndarray:
+    r"""Leverage of each row: how far its fitted value follows its own response.
+
+    .. math:: h_i = \frac{\partial \hat y_i}{\partial y_i}, \qquad
+              \operatorname{Var}(y_i - \hat y_i) = \sigma^2 (1 - h_i)
+
+    at the estimated θ, with ŷ = Xβ̂ + Zb̂; lme4's ``hatvalues``. The second identity is exact for
+    a mixed model too, since the residual is σ²Py and PVP = P (P projects as in REML).
+
+    With the block factor eliminated (notation of `course_lib.mixed.deviance`), row i has
+    h = z'M_jz + (w - C_j'M_jz)' Δ S⁻¹ Δ' (w - C_j'M_jz), w its [Z₂, X] part.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        The fit.
+
+    Returns
+    -------
+    ndarray, shape (nobs,)
+        Between 0 and 1.
+    """
+    check_fit("fit", fit)
+    products = fit.standardised.products
+    q, n_dense = products.q, products.n_dense
+    block, *dense = fit.standardised.factors
+    lam, *dense_lambdas = lambda_matrices(fit.estimate.optimum.theta, products.masks)
+    M = lam @ np.linalg.inv(lam.T @ products.block_gram @ lam + np.eye(q)) @ lam.T
+    C = sparse.csr_array(products.block_cross[:, :-1])
+    places = np.arange(len(M)), np.arange(len(M) + 1)
+    K = products.gram[:-1, :-1] - (C.T @ (sparse.bsr_array((M, *places)) @ C)).toarray()
+    blocks = [
+        sparse.kron(sparse.eye_array(factor.n_levels), other)
+        for factor, other in zip(dense, dense_lambdas, strict=True)
+    ]
+    delta = sparse.block_diag([*blocks, sparse.eye_array(products.p)], format="csr")
+    S = delta.T @ (delta.T @ K).T
+    S.flat[: n_dense * (len(S) + 1) : len(S) + 1] += 1.0
+    root = delta @ np.linalg.inv(np.linalg.cholesky(S)).T  # ΔL⁻ᵀ
+
+    leverage = np.empty(fit.nobs)
+    for rows in np.array_split(np.arange(fit.nobs), fit.nobs * len(S) // CHUNK + 1):
+        codes, z = block.codes[rows], block.columns[rows]
+        Mz = np.einsum("nab,nb->na", M[codes], z)
+        w = _expanded(dense, fit.standardised.X, rows)
+        for a in range(q):
+            w -= (C[codes * q + a] * Mz[:, [a]]).toarray()
+        leverage[rows] = np.einsum("na,na->n", z, Mz) + ((w @ root) ** 2).sum(axis=1)
+    return leverage
+
+
+def _expanded(dense: list[FactorArrays], X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of [Z₂, X], the dense factors' columns spread over their groups."""
+    parts = []
+    for factor in dense:
+        k = factor.columns.shape[1]
+        spread = np.zeros((len(rows), factor.n_levels, k))
+        spread[np.arange(len(rows)), factor.codes[rows]] = factor.columns[rows]
+        parts.append(spread.reshape(len(rows), -1))
+    return np.hstack([*parts, X[rows]])

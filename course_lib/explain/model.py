@@ -1,0 +1,114 @@
+"""A model as the explanation tools see it: rows in, one number a row out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from course_lib import errors
+from course_lib.errors import course_error, listing
+
+__all__ = ["check_features", "one_row", "prediction_function", "repeat_row"]
+
+
+def prediction_function(predict: object) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Make a checked function of a model or of its prediction function.
+
+    Parameters
+    ----------
+    predict : callable or object with a method ``predict``
+        For example ``fit``, ``forest`` or ``lambda rows: forest.predict_proba(rows)[:, 1]``.
+
+    Returns
+    -------
+    callable
+        DataFrame in, finite float array of shape (rows,) out; `CourseError` otherwise. A model
+        of scikit-learn that knows its feature names is given just these columns.
+    """
+    function = getattr(predict, "predict", predict)
+    if isinstance(predict, type) or not callable(function):
+        rule = "must be a function of a DataFrame, or a fitted model with .predict"
+        advice = "Pass fit, forest, or lambda rows: model.predict(rows)."
+        raise course_error("predict", rule, f"{predict!r:.60}", advice)
+    names = getattr(predict, "feature_names_in_", None)
+
+    def checked(rows: pd.DataFrame) -> np.ndarray:
+        if names is not None:
+            errors.check_columns("data", rows, names)
+            rows = rows[list(names)]
+        values = np.asarray(function(rows), dtype=float)
+        if values.shape != (len(rows),):
+            got = f"shape {values.shape} for {len(rows)} rows"
+            advice = "For a classifier take a column: lambda rows: m.predict_proba(rows)[:, 1]."
+            raise course_error("predict", "must return one number a row", got, advice)
+        if not np.isfinite(values).all():
+            got = f"NaN or infinity in {int((~np.isfinite(values)).sum())} of {len(rows)} rows"
+            advice = "Look at these rows: a missing predictor or log(0) is a usual reason."
+            raise course_error("predict", "must return finite numbers", got, advice)
+        return values
+
+    return checked
+
+
+def repeat_row(row: pd.DataFrame, columns: Sequence[str], values: np.ndarray) -> pd.DataFrame:
+    """Return one copy of `row` for each row of `values`, which replaces `columns`."""
+    rows = row.iloc[np.zeros(len(values), dtype=int)].reset_index(drop=True)
+    rows[columns] = values
+    return rows
+
+
+def one_row(row: object, data: pd.DataFrame) -> pd.DataFrame:
+    """Return `row` as a DataFrame with the columns and types of `data`, without missing values.
+
+    Parameters
+    ----------
+    row : Series or DataFrame
+        ``data.iloc[3]``, ``data.iloc[[3]]``, or one made up in the same columns.
+    data : DataFrame
+        Data that `row` is like.
+
+    Returns
+    -------
+    DataFrame
+        One row.
+    """
+    if isinstance(row, pd.Series):
+        row = row.to_frame().T
+    if not isinstance(row, pd.DataFrame) or len(row) != 1:
+        got = f"{len(row)} rows" if isinstance(row, pd.DataFrame) else f"a {type(row).__name__}"
+        raise course_error("row", "must be one row", got, "Take it as data.iloc[3].")
+    errors.check_columns("row", row, data.columns)
+    row = row[list(data.columns)]
+    errors.check_no_missing("row", row, row.columns)
+    try:
+        # A Series out of mixed columns holds objects; a whole-number column may get 1.5.
+        types = {c: float if t.kind in "iu" else t for c, t in data.dtypes.items()}
+        row = row.astype(types)
+    except (TypeError, ValueError) as error:
+        advice = "Start from row = data.iloc[3].copy() and change values."
+        raise course_error("row", "must have the types of data", error, advice) from None
+    errors.check_numeric("row", row, row.select_dtypes("number").columns)
+    return row
+
+
+def check_features(
+    argument: str, features: object, data: pd.DataFrame, numeric: bool = True
+) -> list[str]:
+    """Return the names of columns without missing values, numeric ones, that `features` lists.
+
+    With ``numeric=False`` there may be columns of other types too.
+    """
+    errors.check_dataframe("data", data)
+    names = [features] if isinstance(features, str) else features
+    is_list = isinstance(names, list | tuple | pd.Index) and len(names) > 0
+    if not is_list or len(set(names)) < len(names):
+        advice = f"There is: {listing(data.columns)}."
+        raise course_error(argument, "must list column names, each once", names, advice)
+    names = list(names)
+    errors.check_columns(argument, data, names)
+    is_number = pd.api.types.is_any_real_numeric_dtype
+    errors.check_numeric(argument, data, [n for n in names if numeric or is_number(data[n])])
+    errors.check_no_missing(argument, data, names)
+    return names

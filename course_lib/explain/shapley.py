@@ -1,0 +1,248 @@
+r"""Exact Shapley values of a mixed model's prediction.
+
+A prediction is a sum of columns times weights: fixed coefficients, or the random effects of
+the row's group. The Shapley value of a sum is the sum of Shapley values, so that each set of
+columns is shared out among the few players that make it, and all their subsets can be tried.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from course_lib import errors
+from course_lib.errors import course_error, listing
+from course_lib.explain.gaussian_shap import gaussian_values
+from course_lib.explain.shapley_parts import Part, model_parts, shapley_values, subsets
+
+if TYPE_CHECKING:
+    import shap
+
+    from course_lib.mixed.result import LmerResult
+
+__all__ = ["linear_shap", "to_explanation"]
+
+MOST_ROWS = 20_000_000  # that are put together and evaluated: about a minute
+BATCH = 200_000  # of them at a time
+SUBSET_COST = 5_000  # rows that could be evaluated in the time that any subset takes
+EXTRA = ["base_value", "prediction"]
+
+
+def linear_shap(
+    fit: LmerResult,
+    data: pd.DataFrame,
+    *,
+    background: pd.DataFrame | None = None,
+    dependence: str = "independent",
+    new_levels: str = "error",
+    progress: bool = False,
+) -> pd.DataFrame:
+    r"""Share out each prediction of a mixed model among its predictors and groups, exactly.
+
+    .. math:: \phi_j = \sum_{S \subseteq P \setminus j} \frac{|S|!\,(|P|-|S|-1)!}{|P|!}
+              \,\bigl(v(S \cup j) - v(S)\bigr)
+
+    (Shapley; Štrumbelj & Kononenko 2014, doi:10.1007/s10115-013-0679-x; Lundberg & Lee 2017,
+    arXiv:1705.07874). The players P are the columns of the data left of the bars and in the
+    fixed part, and each grouping factor as one more. A product, such as ``x1:x2`` or a random
+    slope x·b_g, is split by the same formula. What v(S) means is the choice of `dependence`:
+
+    "independent"
+        v(S) is the mean prediction over the background rows with the players in S set to the
+        row's values: "what does the model do with these inputs?" (interventional values). A
+        predictor without an effect gets 0, but combinations that do not occur may be averaged
+        over. A group goes with its random effects: not in S, it is that of the background row.
+    "gaussian"
+        v(S) is the expected prediction given the predictors in S, if all predictors are jointly
+        normal with mean and covariance of the background (Aas, Jullum & Løland 2021,
+        doi:10.1016/j.artint.2021.103502): "what does knowing these values tell us of the
+        prediction?" A predictor without an effect gets a share where it is correlated with one
+        that has; 0/1 columns are treated as normal too, which is rough. Groups are taken as
+        independent of the predictors, as the mixed model assumes: not in S, a group's random
+        effects are their mean over the background rows.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        The fit.
+    data : DataFrame
+        Rows whose predictions are shared out.
+    background : DataFrame, optional
+        Rows that a prediction is compared with; by default `data`. A single row is allowed for
+        "independent", the comparison is then with that row.
+    dependence : {"independent", "gaussian"}
+        See above. "gaussian" takes numeric predictors that enter as straight lines.
+    new_levels : {"error", "population"}
+        What to do with a group that the fit has not seen: raise, or use 0 for its effects.
+    progress : bool
+        Show a progress bar if it takes longer than a second.
+
+    Returns
+    -------
+    DataFrame
+        Rows as in `data`; one column a player, then base_value = v(∅) and prediction, all in
+        units of the response: base_value plus the players is the prediction. `to_explanation`
+        makes it an object for the pictures of shap.
+
+    Raises
+    ------
+    CourseError
+        If a column is missing or has missing values, there is nothing to compare with, too much
+        to evaluate, or a term that "gaussian" cannot treat.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> sleep = load("sleepstudy")
+    >>> shares = linear_shap(lmer("Reaction ~ Days + (Days | Subject)", sleep), sleep)
+    >>> list(shares.columns)
+    ['Days', 'Subject', 'base_value', 'prediction']
+    """
+    if not all(hasattr(fit, name) for name in ("frame", "estimate", "predict")):
+        advice = "Pass what lmer() returns; for other models see the package shap."
+        raise course_error("fit", "must be an LmerResult", f"a {type(fit).__name__}", advice)
+    errors.check_choice("dependence", dependence, ("independent", "gaussian"))
+    errors.check_choice("new_levels", new_levels, ("error", "population"))
+    parts = model_parts(fit)
+    data = _checked_rows("data", data, fit, new_levels)
+    if background is None and len(data) == 1:
+        advice = "Pass background=the rows that the model was fitted to."
+        raise course_error("background", "is needed to explain one row", "None", advice)
+    background = data if background is None else background
+    background = _checked_rows("background", background, fit, new_levels)
+    variables = list(dict.fromkeys(name for part in parts for name in part.variables))
+    players = list(dict.fromkeys([*variables, *fit.ngroups]))
+    if set(EXTRA) & set(players):
+        rule = "must not use the column names of the result"
+        advice = "Rename the column in the data and fit again."
+        raise course_error("fit", rule, listing(EXTRA), advice)
+    if dependence == "gaussian":
+        values = gaussian_values(parts, variables, data, background)
+    else:
+        values = _independent_values(parts, data, background, progress)
+    prediction = fit.predict(data, new_levels=new_levels)
+    shares = {player: values.get(player, 0.0) for player in players}
+    extra = {"base_value": values["base_value"], "prediction": prediction}
+    return pd.DataFrame(shares | extra, index=data.index)
+
+
+def to_explanation(values: pd.DataFrame, data: pd.DataFrame) -> shap.Explanation:
+    """Put Shapley values and the explained rows together for the pictures of shap.
+
+    Parameters
+    ----------
+    values : DataFrame
+        From `linear_shap`.
+    data : DataFrame
+        The same rows, for the values of the predictors beside their shares.
+
+    Returns
+    -------
+    shap.Explanation
+        For ``shap.plots.waterfall(explanation[0])``, ``beeswarm``, ``heatmap``, ``bar``.
+    """
+    errors.check_dataframe("values", values)
+    errors.check_columns("values", values, EXTRA)
+    errors.check_dataframe("data", data)
+    if not values.index.equals(data.index):
+        rule, got = "must have the rows of values", f"{len(data)} rows for {len(values)}"
+        advice = "Pass the data that linear_shap was given, with its index."
+        raise course_error("data", rule, got, advice)
+    import shap  # slow to import
+
+    players = [name for name in values.columns if name not in EXTRA]
+    shown = {}
+    for player in players:
+        columns = [player] if player in data else player.split(":")  # a crossed factor
+        errors.check_columns("data", data, columns)
+        shown[player] = data.get(player, data[columns].astype(str).agg(":".join, axis=1))
+    return shap.Explanation(
+        values=values[players].to_numpy(dtype=float),
+        base_values=values["base_value"].to_numpy(dtype=float),
+        data=pd.DataFrame(shown).to_numpy(dtype=object),
+        feature_names=players,
+    )
+
+
+def _checked_rows(argument, rows, fit, new_levels) -> pd.DataFrame:
+    rows, frame = errors.check_dataframe(argument, rows), fit.frame
+    random = [name for f in frame.factors for name in (*f.variables, *f.group)]
+    names = list(dict.fromkeys([*frame.fixed_variables, *random]))
+    errors.check_columns(argument, rows, names)
+    errors.check_no_missing(argument, rows, names)
+    is_number = pd.api.types.is_any_real_numeric_dtype
+    errors.check_numeric(argument, rows, [name for name in names if is_number(rows[name])])
+    for factor in frame.factors if new_levels == "error" else ():
+        rule = f"must use only groups of '{factor.name}' that the fit has seen"
+        advice = "Pass new_levels='population' to give a new group the random effects 0."
+        unseen = frame.factor_codes(factor, rows) < 0
+        errors.reject_rows(argument, rule, rows, unseen, factor.group, advice)
+    return rows[names]
+
+
+def _independent_values(parts, data, background, progress) -> dict[str, np.ndarray]:
+    from tqdm import tqdm  # not tqdm.auto, which warns where ipywidgets is missing
+
+    _check_work(parts, data, background)
+    values = {"base_value": np.zeros(len(data))}
+    for part in tqdm(parts, desc="terms", disable=not progress, delay=1):
+        value = partial(_mean_prediction, part, data=data, background=background)
+        values["base_value"] += value(frozenset())
+        for player, share in shapley_values(part.players, value).items():
+            values[player] = values.get(player, 0.0) + share
+    return values
+
+
+def _check_work(parts: list[Part], data: pd.DataFrame, background: pd.DataFrame) -> None:
+    work = 0
+    for part, known in ((one, known) for one in parts for known in subsets(one.players)):
+        (_, own_rows), (_, other_rows) = _distinct_rows(part, known, data, background)
+        work += max(len(own_rows) * len(other_rows), SUBSET_COST)
+        if work > MOST_ROWS:
+            rule = f"must give at most {MOST_ROWS:,} combinations with the rows of data"
+            got = f"{len(data):,} × {len(background):,} rows, and {part.variables} in one term"
+            advice = "Compare with fewer: background=data.sample(100, random_state=1)."
+            raise course_error("background", rule, got, advice)
+
+
+def _distinct_rows(part: Part, known: frozenset[str], data, background) -> list[tuple]:
+    """Of data in the known variables, of background in the others: row codes, distinct rows.
+
+    The distinct rows of the background keep all other columns, which the matrices ask for.
+    """
+    own = [name for name in part.variables if name in known]
+    other = [name for name in part.variables if name not in known]
+    found = []
+    for names, rows in ((own, data[own]), (other, background.drop(columns=own))):
+        by = names or np.zeros(len(rows))
+        codes = rows.groupby(by, sort=False, observed=True).ngroup().to_numpy()
+        found.append((codes, rows.iloc[np.unique(codes, return_index=True)[1]]))
+    return found
+
+
+def _mean_prediction(part: Part, known: frozenset[str], data, background) -> np.ndarray:
+    """v(S) of one part for each row of `data`, shape (n,)."""
+    own, other = _distinct_rows(part, known, data, background)
+    (own_codes, own_rows), (other_codes, other_rows) = own, other
+    if part.group is None or part.group in known:
+        mixing, factor = np.bincount(other_codes)[:, None], part.weights(data)
+    else:  # the group's effects stay with the background row
+        effects = part.weights(background)
+        mixing = np.column_stack([np.bincount(other_codes, one) for one in effects.T])
+        factor = 1.0
+    size, mean = max(1, BATCH // len(other_rows)), []
+    for start in range(0, len(own_rows), size):
+        rows = own_rows.iloc[start : start + size].merge(other_rows, how="cross")
+        columns = part.columns(rows)
+        columns = columns.reshape(-1, len(other_rows), columns.shape[1])
+        mean.append((columns * mixing).sum(axis=1) / len(background))
+    mean = (np.vstack(mean)[own_codes] * factor).sum(axis=1)
+    if not np.isfinite(mean).all():
+        rule = "must give finite predictions when combined with the background rows"
+        got = f"NaN or infinity in a term of {listing(part.variables)}"
+        advice = "Such a term has no average: write it so that every combination has a value."
+        raise course_error("data", rule, got, advice)
+    return mean

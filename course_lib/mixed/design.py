@@ -1,0 +1,379 @@
+"""From a formula and a data frame to arrays, and again for new data.
+
+formulaic builds each side and keeps its specification, so that new rows are coded, scaled and
+expanded exactly as the fitted ones were.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from course_lib.errors import (
+    CourseError,
+    check_columns,
+    check_dataframe,
+    course_error,
+    listing,
+    suggestion,
+)
+from course_lib.mixed.formula import ParsedFormula, parse_formula, reading_error
+
+if TYPE_CHECKING:
+    from formulaic import ModelSpec
+
+__all__ = ["GroupFactor", "ModelFrame", "model_frame"]
+
+# The rest (log, exp, poly, scale, C, np, …) formulaic knows
+_OPTIONS = {"context": {"sqrt": np.sqrt}, "na_action": "ignore"}
+_NAME = re.compile(
+    r"""`(?P<quoted>[^`]+)`|(?P<string>'[^']*'|"[^"]*")|(?P<name>(?<![\w.])[^\W\d]\w*)"""
+)
+_NOT_A_VARIABLE = {"True", "False", "None"}
+
+
+@dataclass(frozen=True)
+class GroupFactor:
+    """One grouping factor with everything that varies over its levels.
+
+    Attributes
+    ----------
+    name : str
+        As lme4 writes it, for example ``"Subject"`` or ``"cask:batch"``.
+    group : tuple of str
+        The columns of the data whose combination makes the levels.
+    keys : Index or MultiIndex
+        The levels as they stand in the data.
+    codes : ndarray of int, shape (n,)
+        Level of each row.
+    terms : tuple of str
+        Names of the random coefficients.
+    columns : ndarray, shape (n, q)
+        Their columns.
+    mask : ndarray of bool, shape (q, q)
+        Lower triangle of the covariance matrix: True where it is estimated.
+    specs : tuple of ModelSpec
+        How formulaic makes the columns from new data, one a bar.
+    variables : tuple of str
+        Columns of the data that this takes.
+    """
+
+    name: str
+    group: tuple[str, ...]
+    keys: pd.Index
+    codes: np.ndarray
+    terms: tuple[str, ...]
+    columns: np.ndarray
+    mask: np.ndarray
+    specs: tuple[ModelSpec, ...]
+    variables: tuple[str, ...]
+
+    @property
+    def levels(self) -> pd.Index:
+        """Labels of the levels; those of a crossed factor are joined by ``:``."""
+        if isinstance(self.keys, pd.MultiIndex):
+            labels = [":".join(str(part) for part in key) for key in self.keys]
+            return pd.Index(labels, name=self.name)
+        return self.keys.rename(self.name)
+
+
+@dataclass(frozen=True)
+class ModelFrame:
+    """What a formula and a data frame make together, ready for the numerical core.
+
+    Attributes
+    ----------
+    parsed : ParsedFormula
+        The formula.
+    y : ndarray, shape (n,)
+        Response, without the rows that have a missing value.
+    X : ndarray, shape (n, p)
+        Fixed-effects columns.
+    fixed_names : tuple of str
+        Their names.
+    factors : tuple of GroupFactor
+        The one with the most random coefficients first.
+    index : Index
+        Labels of the rows that were used.
+    n_dropped : int
+        How many rows had a missing value in a used column.
+    fixed_spec : ModelSpec
+        How formulaic makes X from new data.
+    fixed_variables : tuple of str
+        Columns of the data that this takes.
+    """
+
+    parsed: ParsedFormula
+    y: np.ndarray
+    X: np.ndarray
+    fixed_names: tuple[str, ...]
+    factors: tuple[GroupFactor, ...]
+    index: pd.Index
+    n_dropped: int
+    fixed_spec: ModelSpec
+    fixed_variables: tuple[str, ...]
+
+    def fixed_matrix(self, data: pd.DataFrame) -> np.ndarray:
+        """X for new data, shape (rows, p); rows with a missing predictor become NaN."""
+        return _new_matrix((self.fixed_spec,), self.fixed_variables, data)
+
+    def factor_matrix(self, factor: GroupFactor, data: pd.DataFrame) -> np.ndarray:
+        """Columns of `factor` for new data, shape (rows, q)."""
+        return _new_matrix(factor.specs, factor.variables, data)
+
+    def factor_codes(self, factor: GroupFactor, data: pd.DataFrame) -> np.ndarray:
+        """Level of each row of new data, -1 where the level was not seen in fitting."""
+        check_columns("newdata", data, factor.group)
+        keys = [data[column] for column in factor.group]
+        new = pd.MultiIndex.from_arrays(keys) if len(keys) > 1 else pd.Index(keys[0])
+        return factor.keys.get_indexer(new)
+
+
+def _variables(text: str, data: pd.DataFrame) -> list[str]:
+    """Columns of `data` named in a piece of formula; raise for a name that is none."""
+    found = []
+    for match in _NAME.finditer(text):
+        if match["string"]:
+            continue
+        name, rest = match["quoted"] or match["name"], text[match.end() :].lstrip()
+        if name in data.columns:
+            if name not in found:
+                found.append(name)
+            continue
+        keyword = rest.startswith("=") and not rest.startswith("==")
+        if match["name"] and (name in _NOT_A_VARIABLE or rest[:1] in {"(", "."} or keyword):
+            continue
+        rule = "must use columns of the data"
+        advice = suggestion(name, data.columns)
+        raise course_error("formula", rule, f"'{name}', which is not one", advice)
+    return found
+
+
+def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
+    """Build response, fixed-effects matrix and grouping factors.
+
+    Rows with a missing value in any used column are dropped jointly.
+
+    Parameters
+    ----------
+    formula : str
+        See the module docstring.
+    data : DataFrame
+        One row an observation.
+
+    Returns
+    -------
+    ModelFrame
+
+    Raises
+    ------
+    CourseError
+        If the formula cannot be read, names an unknown column, gives values that are not
+        finite, or asks for more random effects than the data can carry.
+    """
+    check_dataframe("data", data)
+    parsed = parse_formula(formula)
+    variables = {
+        piece: tuple(_variables(piece, data))
+        for piece in [parsed.response, parsed.fixed, *(bar.left for bar in parsed.bars)]
+    }
+    used = [name for names in variables.values() for name in names]
+    grouping = [name for bar in parsed.bars for name in bar.group]
+    check_columns("formula", data, grouping)
+    used = list(dict.fromkeys([*used, *grouping]))
+    complete = np.logical_and.reduce([data[name].notna().to_numpy() for name in used])
+    if not complete.any():
+        emptiest = data[used].isna().sum().sort_values(ascending=False)
+        most = f"{emptiest.iloc[0]} in '{emptiest.index[0]}'"
+        rule = "must have at least one row without missing values in the used columns"
+        got = f"{len(data)} rows, all incomplete (missing: {most})"
+        advice = "Look at data.isna().sum() and leave out the column or fill it."
+        raise course_error("data", rule, got, advice)
+    rows = data if complete.all() else data.loc[complete, used]
+    for name in (name for names in variables.values() for name in names):
+        if pd.api.types.is_datetime64_any_dtype(rows[name]):
+            dates = f"data['{name}']"
+            rule = "must have numbers or categories left and right of '~'"
+            advice = f"Make a number of them, for example ({dates} - {dates}.min()).dt.days."
+            raise course_error("formula", rule, f"the dates in '{name}'", advice)
+    matrices = _matrices(parsed, rows)
+    y = _response(parsed, rows)
+    X = matrices[parsed.fixed]
+    factors = _group_factors(parsed, matrices, variables, rows)
+    factors.sort(key=lambda factor: -len(factor.keys) * len(factor.terms))
+    return ModelFrame(
+        parsed=parsed,
+        y=y,
+        X=_as_array(X),
+        fixed_names=tuple(X.columns),
+        factors=tuple(factors),
+        index=rows.index,
+        n_dropped=int((~complete).sum()),
+        fixed_spec=X.model_spec,
+        fixed_variables=variables[parsed.fixed],
+    )
+
+
+def _matrices(parsed: ParsedFormula, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Design matrix of the fixed part and of each bar's left side, by its text."""
+    sides = dict.fromkeys([parsed.fixed, *(bar.left for bar in parsed.bars)])
+    # formulaic adds no intercept to named parts, so each says its own.
+    built = _build({f"side{i}": f"1 + {side}" for i, side in enumerate(sides)}, parsed, rows)
+    for side, matrix in zip(sides, built, strict=True):
+        if matrix.shape[1] == 0 and any(bar.left == side for bar in parsed.bars):
+            rule = "needs at least one term left of the bar"
+            advice = "For a random intercept write (1 | group)."
+            raise course_error("formula", rule, f"'{side}'", advice)
+    return dict(zip(sides, built, strict=True))
+
+
+def _build(
+    parts: dict[str, str], parsed: ParsedFormula, rows: pd.DataFrame
+) -> list[pd.DataFrame]:
+    from formulaic import Formula  # slow to import: only when a formula is read
+    from formulaic.errors import FormulaicError
+
+    try:
+        with np.errstate(all="ignore"):  # log(-1): reported below, with its name
+            built = Formula(**parts).get_model_matrix(rows, **_OPTIONS)
+    except (FormulaicError, TypeError, ValueError, AttributeError) as error:
+        raise reading_error(parsed.text, error) from None
+    matrices = [getattr(built, name) for name in parts]
+    for matrix in matrices:
+        _check_finite_columns(_as_array(matrix), matrix.columns)
+        for term, columns in matrix.model_spec.term_indices.items():
+            if not columns:
+                rule = "must not have a predictor that is constant"
+                advice = "Leave it out, or check how the rows were filtered."
+                raise course_error("formula", rule, f"'{term}' with one level only", advice)
+    return matrices
+
+
+def _check_finite_columns(values: np.ndarray, names: pd.Index) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        n_rows, name = bad.any(axis=1).sum(), names[bad.any(axis=0)][0]
+        rule = "must give finite numbers in every term of the formula"
+        got = f"{n_rows} row(s) with NaN or infinity in '{name}'"
+        advice = "Look at these rows; the logarithm of zero or less is a usual reason."
+        raise course_error("data", rule, got, advice)
+
+
+def _as_array(matrix: pd.DataFrame) -> np.ndarray:
+    return np.ascontiguousarray(matrix.to_numpy(dtype=float))
+
+
+def _no_numeric_response(parsed: ParsedFormula, what: str) -> CourseError:
+    rule = "must have one numeric response left of '~'"
+    advice = "A yes/no or categorical outcome needs another model (a generalized mixed model)."
+    return course_error("formula", rule, f"'{parsed.response}' {what}", advice)
+
+
+def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
+    """Return the response; formulaic is asked only where it is more than a plain column."""
+    name = parsed.response.strip("`")
+    if name in rows:
+        if not pd.api.types.is_any_real_numeric_dtype(rows[name]):
+            raise _no_numeric_response(parsed, f"of type {rows[name].dtype}")
+        y = rows[name].to_numpy(dtype=float, copy=True)
+    else:
+        matrix = _build({"response": f"0 + {parsed.response}"}, parsed, rows)[0]
+        if matrix.shape[1] != 1:
+            raise _no_numeric_response(parsed, f"with the columns {listing(matrix.columns, 4)}")
+        y = _as_array(matrix)[:, 0]
+    _check_finite_columns(y[:, None], pd.Index([parsed.response]))
+    if np.ptp(y) == 0:
+        got = f"'{parsed.response}' equal to {y[0]:g} in all {len(y)} rows"
+        advice = "Check that the right column was named and the data were not filtered too far."
+        raise course_error("data", "must have a response that varies", got, advice)
+    return y
+
+
+def _group_factors(parsed, matrices, variables, rows) -> list[GroupFactor]:
+    """One factor a distinct right-hand side; its bars become blocks of one mask."""
+    factors = []
+    for group in dict.fromkeys(bar.group for bar in parsed.bars):
+        bars = [i for i, bar in enumerate(parsed.bars) if bar.group == group]
+        blocks = [matrices[parsed.bars[i].left] for i in bars]
+        keys, codes = _codes(rows, group)
+        terms = [name for block in blocks for name in block.columns]
+        name = ":".join(group)
+        _check_factor(name, keys, len(rows), blocks, terms)
+        ends = np.cumsum([block.shape[1] for block in blocks])
+        block_of = np.searchsorted(ends, np.arange(ends[-1]), side="right")
+        mask = np.tril(block_of[:, None] == block_of[None, :])
+        columns = np.hstack([_as_array(block) for block in blocks])
+        specs = tuple(block.model_spec for block in blocks)
+        takes = dict.fromkeys(v for i in bars for v in variables[parsed.bars[i].left])
+        factor = (name, group, keys, codes, tuple(terms), columns, mask, specs, tuple(takes))
+        factors.append(GroupFactor(*factor))
+    return factors
+
+
+def _codes(rows: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.Index, np.ndarray]:
+    if len(group) == 1:
+        codes, keys = pd.factorize(rows[group[0]], sort=True)
+        return pd.Index(keys, name=group[0]), codes
+    cells = rows.groupby([rows[column] for column in group], observed=True)
+    return cells.size().index, cells.ngroup().to_numpy()
+
+
+def _check_factor(name, keys, n, blocks, terms) -> None:
+    if len(keys) < 2:
+        raise course_error(
+            "data",
+            "must have at least two groups in every grouping factor",
+            f"one group in '{name}' ({keys[0]})",
+            "A variance between groups cannot be seen in one group: use ordinary regression.",
+        )
+    if len(keys) >= n:
+        raise course_error(
+            "data",
+            "must have fewer groups than rows in every grouping factor",
+            f"{len(keys)} groups in '{name}' for {n} rows",
+            "With one row a group the group variance and the residual are the same thing: "
+            "use another grouping column or ordinary regression.",
+        )
+    if len(set(terms)) < len(terms):
+        twice = next(term for term in terms if terms.count(term) > 1)
+        rule = f"must let each coefficient vary over '{name}' once"
+        advice = "Write (x | group), or (1 | group) + (0 + x | group) for uncorrelated effects."
+        raise course_error("formula", rule, f"'{twice}' in two bars", advice)
+    widest = max(block.shape[1] for block in blocks)
+    if len(keys) * widest >= n:
+        rule = "must ask for fewer random effects than there are rows"
+        got = f"{len(keys)} groups × {widest} coefficients for {n} rows in '{name}'"
+        advice = "Let fewer coefficients vary, for example (1 | group) only."
+        raise course_error("formula", rule, got, advice)
+
+
+def _new_matrix(
+    specs: tuple[ModelSpec, ...], variables: tuple[str, ...], data: pd.DataFrame
+) -> np.ndarray:
+    """Design columns for new rows; NaN where a needed predictor is missing."""
+    from formulaic.errors import DataMismatchWarning, FormulaicError
+
+    check_columns("newdata", data, variables)
+    complete = data[list(variables)].notna().all(axis=1).to_numpy()
+    rows = data.loc[complete]
+    matrix = np.full((len(data), sum(len(spec.column_names) for spec in specs)), np.nan)
+    if not complete.any():
+        return matrix
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("error", DataMismatchWarning)
+            built = [spec.get_model_matrix(rows, **_OPTIONS) for spec in specs]
+    except DataMismatchWarning as warning:
+        rule = "must use only category levels that the fit has seen"
+        got = re.sub(r"\s+", " ", str(warning)).split(". ")[0]
+        advice = "Leave these rows out, or fit again with data that have the level."
+        raise course_error("newdata", rule, got, advice) from None
+    except FormulaicError as error:
+        raise reading_error(", ".join(variables), error) from None
+    matrix[complete] = np.hstack([_as_array(block) for block in built])
+    return matrix

@@ -1,0 +1,35 @@
+"""Pictures: a tidy frame and an `ax` in, the same `ax` out; nothing is fitted here."""
+
+from course_lib.plots.estimates import (
+    caterpillar,
+    covariance_ellipse,
+    effect_plot,
+    interval_plot,
+    interval_table,
+    pooling_plot,
+    qq_plot,
+    residual_plot,
+)
+from course_lib.plots.groups import (
+    grouped_scatter,
+    missingness_map,
+    small_multiples,
+    spaghetti,
+    wave_profile,
+)
+
+__all__ = [
+    "caterpillar",
+    "covariance_ellipse",
+    "effect_plot",
+    "grouped_scatter",
+    "interval_plot",
+    "interval_table",
+    "missingness_map",
+    "pooling_plot",
+    "qq_plot",
+    "residual_plot",
+    "small_multiples",
+    "spaghetti",
+    "wave_profile",
+]

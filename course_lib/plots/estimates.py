@@ -1,0 +1,319 @@
+"""Pictures of estimates: intervals, shrinkage, covariances, residuals, effects.
+
+Arguments that several functions share are described in `course_lib.plots.groups`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from pandas import DataFrame, Series
+from scipy.stats import norm
+
+from course_lib.errors import (
+    check_columns,
+    check_finite,
+    check_no_missing,
+    check_numeric,
+    check_probability,
+    course_error,
+    listing,
+)
+from course_lib.plots.style import (
+    COLOURS,
+    DASHES,
+    GREY,
+    MARKERS,
+    MOST,
+    Units,
+    check_ax,
+    check_band,
+    check_few,
+    check_known,
+    check_pair,
+    check_same_groups,
+    check_table,
+    draw_envelope,
+    draw_marked,
+    label_axes,
+    legend_beside,
+    rows_by_group,
+)
+
+__all__ = [
+    "caterpillar",
+    "covariance_ellipse",
+    "effect_plot",
+    "interval_plot",
+    "interval_table",
+    "pooling_plot",
+    "qq_plot",
+    "residual_plot",
+]
+
+
+def interval_table(
+    estimates: DataFrame, std_errors: DataFrame, term: str, alpha: float = 0.05
+) -> DataFrame:
+    """Return estimate ± normal quantile × standard error of `term`, for :func:`caterpillar`.
+
+    `estimates` and `std_errors` are groups × terms, as ``fit.random_effects["Subject"]`` and
+    ``fit.random_effects_se["Subject"]``. Columns of the result: estimate, lower, upper.
+    """
+    check_table("estimates", estimates, [term])
+    check_same_groups("std_errors", estimates, std_errors, [term])
+    half = norm.isf(check_probability("alpha", alpha) / 2) * std_errors[term]
+    centre = estimates[term]
+    return DataFrame({"estimate": centre, "lower": centre - half, "upper": centre + half})
+
+
+def caterpillar(
+    table: DataFrame,
+    ax: Axes,
+    label: str = "estimate",
+    unit: str | None = None,
+    reference: float = 0.0,
+    chance: DataFrame | None = None,
+    sort: bool = True,
+    reference_label: str | None = None,
+) -> Axes:
+    """Draw one interval a row, the smallest estimate at the bottom.
+
+    `table` is one from :func:`interval_table`, ``fit.fixed_table()``, or your own with columns
+    estimate, lower, upper. Intervals without the `reference` have a filled marker, the others
+    an open one. `chance` (columns lower, upper; one row a rank) is the band of the sorted
+    estimates that chance alone would give. Without `sort`, the first row is at the top.
+    The legend, beside the marks, says what the line and the band are: `reference_label` names
+    the line, else its value does.
+    """
+    check_ax(ax)
+    check_table("table", table, ["estimate", "lower", "upper"])
+    check_band("chance", chance, len(table))
+    (reference,) = check_finite("reference", [reference])
+    table = table.sort_values("estimate") if sort else table[::-1]
+    ranks = np.arange(len(table))
+    if chance is not None:
+        limits = chance["lower"], chance["upper"]
+        ax.fill_betweenx(ranks, *limits, color="0.85", label="chance alone")
+    line = f"reference: {reference:.3g}" if reference_label is None else reference_label
+    ax.axvline(reference, color=GREY, linestyle="--", label=line)
+    few = len(table) <= MOST
+    width, size = (1.5, 5) if few else (0.5, 2.5)
+    ax.hlines(ranks, table["lower"], table["upper"], color=COLOURS[0], linewidth=width)
+    inside = table["lower"].le(reference).to_numpy() & table["upper"].ge(reference).to_numpy()
+    for which, face in ((~inside, COLOURS[0]), (inside, "white")):
+        at = table["estimate"][which], ranks[which]
+        ax.plot(*at, "o", color=COLOURS[0], mfc=face, ms=size)
+    ax.set_ylim(-0.7, len(table) - 0.3)
+    ax.set_yticks(ranks if few else [], table.index if few else [])
+    legend_beside(ax)
+    name = table.index.name or ""
+    name = name if few else f"{name} ({len(table)}, sorted)"
+    return label_axes(ax, label, name, {label: unit})
+
+
+def interval_plot(
+    data: DataFrame,
+    name: str,
+    ax: Axes,
+    by: str | None = None,
+    estimate: str = "estimate",
+    band: tuple[str, str] = ("lower", "upper"),
+    units: Units = None,
+) -> Axes:
+    """Draw an estimate with its interval in each row of names, the first name at the top.
+
+    `data` is tidy: one row an estimate, columns `name`, `estimate`, those of `band`, and `by`.
+    Categories of `by` differ in marker; where a name has several, they are beside each other.
+    For one interval a name, to be sorted or held against a reference: :func:`caterpillar`.
+    """
+    check_ax(ax, units)
+    check_table("data", data, [estimate, *band])
+    columns = [name] if by is None else [name, by]
+    check_no_missing("data", data, columns)
+    names = list(dict.fromkeys(data[name]))
+    if len(names) > MOST:
+        rule = f"must have at most {MOST} names: more cannot be read"
+        raise course_error("name", rule, len(names), "Take caterpillar().")
+    groups = (
+        {"": data} if by is None else dict(iter(data.groupby(by, sort=False, observed=True)))
+    )
+    check_few("by", groups, "Draw fewer.")
+    if data.duplicated(columns).any():
+        rule = "must have one estimate for each name and category"
+        got = f"{data.duplicated(columns).sum()} repeated"
+        raise course_error("data", rule, got, "Select rows, or name the category in by=...")
+    step = 0.6 / len(groups) if data.duplicated(name).any() else 0.0
+    for k, (label, rows) in enumerate(groups.items()):
+        shift = step * (k - (len(groups) - 1) / 2)
+        place = np.array([names.index(row) for row in rows[name]]) + shift
+        ax.hlines(place, rows[band[0]], rows[band[1]], color=COLOURS[k], linewidth=1.5)
+        ax.plot(rows[estimate], place, MARKERS[k], color=COLOURS[k], label=str(label))
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    if by is not None:
+        legend_beside(ax, by)
+    return label_axes(ax, estimate, name, units)
+
+
+def pooling_plot(
+    start: DataFrame,
+    end: DataFrame,
+    ax: Axes,
+    x: str,
+    y: str,
+    centre: Series | Mapping[str, float] | None = None,
+    names: tuple[str, str] = ("own line", "mixed model"),
+    highlight: Sequence = (),
+    units: Units = None,
+) -> Axes:
+    """Draw an arrow for each group from one pair of coefficients to another: the shrinkage.
+
+    `start` and `end` are groups × coefficients, as lines fitted group by group and
+    ``fit.coef()["Subject"]``, with `names` in the legend; `x` and `y` two coefficients;
+    `centre` those of the population, ``fit.fe_params``. Groups in `highlight` get their name.
+    """
+    check_ax(ax, units)
+    check_table("start", start, [x, y])
+    check_same_groups("end", start, end, [x, y])
+    check_known("highlight", highlight, start.index)
+    lacking = [name for name in (x, y) if centre is not None and name not in centre]
+    if lacking:
+        got = f"no {listing(lacking)}"
+        raise course_error("centre", "must have both coefficients", got, "Try fit.fe_params.")
+    end = end.loc[start.index]
+    arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 3, "shrinkB": 3}
+    for tail, head in zip(start[[x, y]].to_numpy(), end[[x, y]].to_numpy(), strict=True):
+        ax.annotate("", xy=head, xytext=tail, arrowprops=arrow)
+    ax.plot(start[x], start[y], "o", color=COLOURS[0], mfc="white", label=names[0])
+    ax.plot(end[x], end[y], "D", color=COLOURS[1], ms=5, label=names[1])
+    if centre is not None:
+        ax.plot(centre[x], centre[y], "X", color="black", ms=10, label="population")
+    for group in highlight:
+        place = {"xytext": (6, 4), "textcoords": "offset points"}
+        ax.annotate(str(group), start.loc[group, [x, y]].tolist(), **place)
+    ax.margins(0.1)
+    ax.legend()
+    return label_axes(ax, x, y, units)
+
+
+def covariance_ellipse(
+    cov: DataFrame,
+    ax: Axes,
+    x: str,
+    y: str,
+    centre: Sequence[float] = (0.0, 0.0),
+    shares: Sequence[float] = (0.5, 0.95),
+    points: DataFrame | None = None,
+    units: Units = None,
+) -> Axes:
+    """Draw the ellipses that hold given shares of a bivariate normal distribution.
+
+    That of share p is {u : (u − c)'Σ⁻¹(u − c) = −2 log(1 − p)}, the p quantile of χ² with 2 df.
+    `cov` is Σ, as ``fit.cov_re["Subject"]``, also singular; `x` and `y` are two of its terms;
+    `centre` is c; `points` (columns `x` and `y`) may be ``fit.random_effects["Subject"]``.
+    """
+    check_ax(ax, units)
+    check_table("cov", cov, [x, y])
+    check_columns("cov", cov.T, [x, y])
+    shares = [check_probability("shares", share) for share in shares]
+    check_few("shares", shares, "Draw fewer.")
+    at = check_pair("centre", centre)
+    matrix = cov.loc[[x, y], [x, y]].to_numpy(dtype=float)
+    unit = np.sqrt(np.where(matrix.diagonal() > 0, matrix.diagonal(), 1.0))
+    values, vectors = np.linalg.eigh(matrix / np.outer(unit, unit))
+    if not np.allclose(matrix, matrix.T, atol=0) or values[0] < -1e-8:
+        rule = "must be symmetric, without a negative eigenvalue"
+        raise course_error("cov", rule, matrix.tolist(), "Take it from fit.cov_re.")
+    if points is not None:
+        check_table("points", points, [x, y])
+        ax.plot(points[x], points[y], "o", color=GREY, ms=4)
+    angle = np.linspace(0, 2 * np.pi, 201)
+    circle = np.array([np.cos(angle), np.sin(angle)])
+    ring = unit[:, None] * vectors * np.sqrt(np.maximum(values, 0)) @ circle
+    for k, share in enumerate(shares):
+        edge = at[:, None] + np.sqrt(-2 * np.log1p(-share)) * ring
+        ax.plot(*edge, linestyle=DASHES[k], color=COLOURS[k], label=f"{100 * share:g} %")
+    ax.plot(*at[:, None], "+", color="black", ms=10)
+    ax.legend()
+    return label_axes(ax, x, y, units)
+
+
+def residual_plot(
+    data: DataFrame,
+    fitted: str,
+    resid: str,
+    ax: Axes,
+    limit: float = np.inf,
+    envelope: DataFrame | None = None,
+    units: Units = None,
+) -> Axes:
+    """Draw residuals against fitted values or a predictor; those beyond `limit` as diamonds.
+
+    `envelope` is a simulated band: columns x, lower, upper.
+    """
+    check_ax(ax, units)
+    rows_by_group(data, fitted, resid)
+    check_band("envelope", envelope)
+    if envelope is not None:
+        band = envelope.sort_values("x")
+        draw_envelope(ax, band["x"], band["lower"], band["upper"])
+    ax.axhline(0, color="0.3", linestyle="--", linewidth=1)
+    draw_marked(ax, data[fitted], data[resid], data[resid].abs() > limit, f"beyond ±{limit}")
+    return label_axes(ax, fitted, resid, units)
+
+
+def qq_plot(
+    data: DataFrame,
+    column: str,
+    ax: Axes,
+    envelope: DataFrame | None = None,
+    line: tuple[float, float] = (0.0, 1.0),
+    units: Units = None,
+) -> Axes:
+    """Draw the sorted values of a column against the normal quantiles Φ⁻¹((i − ½)/n).
+
+    `envelope` is a simulated band: columns lower, upper; one row a rank, from the smallest
+    value up; values outside are diamonds. `line` is the intercept and slope of the reference,
+    the mean and standard deviation claimed: (0, 1) for values in standard deviations.
+    """
+    check_ax(ax, units)
+    rows_by_group(data, column, column)
+    values = np.sort(data[column].dropna())
+    check_band("envelope", envelope, len(values))
+    intercept, slope = check_pair("line", line)
+    quantiles = norm.ppf((np.arange(len(values)) + 0.5) / len(values))
+    outside = np.zeros(len(values), dtype=bool)
+    if envelope is not None:
+        lower, upper = envelope["lower"].to_numpy(), envelope["upper"].to_numpy()
+        outside = (values < lower) | (values > upper)
+        draw_envelope(ax, quantiles, lower, upper)
+    ax.axline((0, intercept), slope=slope, color="0.3", linestyle="--", linewidth=1)
+    draw_marked(ax, quantiles, values, outside, "outside the envelope")
+    return label_axes(ax, "normal quantile", column, units)
+
+
+def effect_plot(
+    data: DataFrame,
+    x: str,
+    ax: Axes,
+    by: str | None = None,
+    estimate: str = "estimate",
+    band: tuple[str, str] | None = ("lower", "upper"),
+    units: Units = None,
+) -> Axes:
+    """Draw predictions over x as a line, one for each category of `by`, with their `band`."""
+    check_ax(ax, units)
+    groups = rows_by_group(data, x, estimate, by)
+    check_few("by", groups, "Draw fewer.")
+    check_numeric("data", data, band or [])
+    for k, (name, rows) in enumerate(groups.items()):
+        if band is not None:
+            limits = rows[band[0]], rows[band[1]]
+            ax.fill_between(rows[x], *limits, color=COLOURS[k], alpha=0.2, linewidth=0)
+        ax.plot(rows[x], rows[estimate], ls=DASHES[k], color=COLOURS[k], label=str(name))
+    if by is not None:
+        legend_beside(ax, by)
+    return label_axes(ax, x, estimate, units)

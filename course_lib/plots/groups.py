@@ -1,0 +1,267 @@
+"""Pictures of grouped data and of fits: a tidy frame and an `ax` in, the same `ax` out.
+
+Nothing is estimated here. Lines, intervals, bands and envelopes come in as data, mostly as
+`LmerResult` gives them. Groups differ in colour and in marker or line style, so that no picture
+depends on colour. Arguments that several functions share:
+
+data : DataFrame, one row an observation. A point with a missing coordinate is not drawn, and a
+    line is interrupted there.
+x, y, by, group : columns; `x` and `y` numeric, `by` (optional) with at most 10 categories.
+ax : matplotlib Axes to draw into.
+units : dict, column -> unit, for the labels: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+lines : DataFrame, one row a group, columns "Intercept" and `x`: ``fit.coef()["Subject"]``.
+
+Pictures of estimates are in `course_lib.plots.estimates`. What cannot be
+drawn raises `CourseError` before anything is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from pandas import DataFrame
+
+from course_lib.errors import (
+    check_count,
+    check_dataframe,
+    check_no_missing,
+    check_type,
+    course_error,
+)
+from course_lib.plots.estimates import (
+    caterpillar,
+    covariance_ellipse,
+    effect_plot,
+    interval_plot,
+    interval_table,
+    pooling_plot,
+    qq_plot,
+    residual_plot,
+)
+from course_lib.plots.style import (
+    COLOURS,
+    DASHES,
+    GREY,
+    MARKERS,
+    MISSING_COLOURS,
+    MOST,
+    Units,
+    check_ax,
+    check_few,
+    check_known,
+    check_lines,
+    check_table,
+    check_units,
+    draw_line,
+    draw_profile,
+    label_axes,
+    legend_beside,
+    rows_by_group,
+    with_unit,
+)
+
+__all__ = [
+    "caterpillar",
+    "covariance_ellipse",
+    "effect_plot",
+    "grouped_scatter",
+    "interval_plot",
+    "interval_table",
+    "missingness_map",
+    "pooling_plot",
+    "qq_plot",
+    "residual_plot",
+    "small_multiples",
+    "spaghetti",
+    "wave_profile",
+]
+
+
+def grouped_scatter(
+    data: DataFrame,
+    x: str,
+    y: str,
+    group: str,
+    ax: Axes,
+    lines: DataFrame | None = None,
+    across: DataFrame | None = None,
+    units: Units = None,
+) -> Axes:
+    """Draw the points of at most 10 groups, and a line for each over the range of its x.
+
+    `across` holds lines for all groups together, as `lines` does, one row a line, its name in
+    the index ("between", "pooled"). They are black, over the whole range of x, and come with
+    the mean of each group (of its complete rows) as a black cross.
+    """
+    check_ax(ax, units)
+    groups = rows_by_group(data, x, y, group)
+    check_few("group", groups, "Take small_multiples() or spaghetti(), or fewer groups.")
+    check_lines(lines, groups, x)
+    if across is not None:
+        check_table("across", across, ["Intercept", x])
+        check_few("across", across, "Draw fewer.")
+    for k, (name, rows) in enumerate(groups.items()):
+        style = {"color": COLOURS[k], "ms": 4.5, "alpha": 0.75, "label": str(name)}
+        ax.plot(rows[x], rows[y], MARKERS[k], **style)
+        if lines is not None:
+            draw_line(ax, lines.loc[name], x, rows[x], k)
+    if across is not None:
+        means = data.dropna(subset=[x, y]).groupby(group, observed=True)[[x, y]].mean()
+        cross = {"ms": 10, "color": "black", "mec": "white", "label": "mean of a group"}
+        ax.plot(means[x], means[y], "X", **cross)
+        for k, (name, line) in enumerate(across.iterrows(), start=1):
+            draw_line(ax, line, x, data[x], k % len(DASHES), str(name), "black")
+    legend_beside(ax, group)
+    return label_axes(ax, x, y, units)
+
+
+def small_multiples(
+    data: DataFrame,
+    x: str,
+    y: str,
+    group: str,
+    order: Sequence | None = None,
+    lines: Mapping[str, DataFrame] | None = None,
+    n_columns: int = 4,
+    units: Units = None,
+) -> np.ndarray:
+    """Draw one panel a group, all to one scale, in a new figure of `n_columns` columns.
+
+    `order` holds the groups to show, at most 40: sort them by a quantity that you state.
+    `lines` names sets of lines, to compare them: ``{"mixed model": fit.coef()["Subject"]}``.
+    Their legend is at the right: the place above is free for a title of the figure.
+    Returns an array of Axes, one a group; ``axes[0].figure`` is the figure.
+    """
+    check_units(units)
+    groups = rows_by_group(data, x, y, group)
+    order = list(groups) if order is None else list(order)
+    check_known("order", order, groups)
+    if not 1 <= len(order) <= MOST:
+        rule = f"must hold 1 to {MOST} groups, a panel each"
+        raise course_error("order", rule, len(order), "Choose some with order=[...].")
+    advice = "Give the lines a name: lines={'mixed model': fit.coef()['Subject']}."
+    check_type("lines", lines, Mapping | None, "must be a dict of name to DataFrame", advice)
+    for part in (lines or {}).values():
+        check_lines(part, order, x)
+    n_columns = min(check_count("n_columns", n_columns), len(order))
+    n_rows = -(-len(order) // n_columns)
+    figure, grid = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(max(4.0, 2 * n_columns) + (1.6 if lines else 0), 1 + 1.8 * n_rows),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    axes, spare = np.split(grid.ravel(), [len(order)])
+    for name, ax in zip(order, axes, strict=True):
+        ax.plot(groups[name][x], groups[name][y], "o", color=GREY, ms=4, label="observed")
+        for k, (label, part) in enumerate((lines or {}).items()):
+            draw_line(ax, part.loc[name], x, data[x], k, label)
+        ax.set_title(f"{group} {name}", fontsize=10)
+    for ax in spare:
+        ax.set_axis_off()
+    for ax in axes[-n_columns:]:
+        ax.tick_params(labelbottom=True)  # also above an empty place
+    figure.supxlabel(with_unit(x, units), fontsize=10)
+    figure.supylabel(with_unit(y, units), fontsize=10)
+    if lines:
+        handles, labels = axes[0].get_legend_handles_labels()
+        # Elsewhere "outside" would share its place with a title or an axis label
+        figure.legend(handles, labels, fontsize=9, loc="outside right center")
+    return axes
+
+
+def spaghetti(
+    data: DataFrame,
+    x: str,
+    y: str,
+    group: str,
+    ax: Axes,
+    highlight: Sequence = (),
+    mean: bool = True,
+    units: Units = None,
+) -> Axes:
+    """Draw one grey line a group, at most 10 highlighted, and the mean of y at each x.
+
+    The mean is over the observed values; leave it out where groups do not share their x.
+    """
+    check_ax(ax, units)
+    groups = rows_by_group(data, x, y, group)
+    check_known("highlight", highlight, groups)
+    check_few("highlight", highlight, "Highlight fewer.")
+    for name, rows in groups.items():
+        if name not in highlight:
+            ax.plot(rows[x], rows[y], color="0.8", linewidth=1)
+    for k, name in enumerate(highlight):
+        draw_profile(ax, groups[name][x], groups[name][y], k, f"{group} {name}")
+    if mean:
+        means = data.groupby(x)[y].mean()
+        ax.plot(means.index, means, color="black", linewidth=3, label="mean")
+    if mean or len(highlight):
+        ax.legend()
+    return label_axes(ax, x, y, units)
+
+
+def wave_profile(
+    data: DataFrame, wave: str, y: str, ax: Axes, by: str | None = None, units: Units = None
+) -> Axes:
+    """Draw the mean of the observed y at each wave, under it the number of values."""
+    check_ax(ax, units)
+    groups = rows_by_group(data, wave, y, by)
+    check_few("by", groups, "Take spaghetti(), or fewer categories.")
+    for k, (name, rows) in enumerate(groups.items()):
+        means = rows.groupby(wave)[y].mean()
+        draw_profile(ax, means.index, means, k, str(name))
+    counts = data.groupby(wave)[y].count()
+    ax.set_xticks(counts.index, [f"{at:g}\nn = {n}" for at, n in counts.items()])
+    ax.margins(x=0.08)
+    if by is not None:
+        legend_beside(ax, by)
+    label_axes(ax, wave, y, units).set_ylabel(f"mean of {with_unit(y, units)}")
+    return ax
+
+
+def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> Axes:
+    """Mark the missing values, coded by the level at which they are missing.
+
+    Rows are sorted by `levels`, one to three columns of groups, outermost first. The lightest
+    marks are missing in single rows; the next in all rows of a unit of the innermost level;
+    and so on outwards. Marks have a minimal thickness: one gap in thousands of rows is seen.
+    """
+    check_ax(ax)
+    data = check_dataframe("data", data)
+    levels = [levels] if isinstance(levels, str) else list(levels)
+    if not 1 <= len(levels) <= 3 or len(levels) >= len(data.columns):
+        rule = "must name one to three columns, and leave at least one to draw"
+        raise course_error("levels", rule, levels, "Name the outermost levels.")
+    check_no_missing("levels", data, levels)
+    data = data.sort_values(levels, kind="stable", ignore_index=True)
+    missing = data.drop(columns=levels).isna()
+    code = missing.astype(int)  # 0 observed, 1 missing, 2 and more: in all rows of a unit
+    for depth in range(1, len(levels) + 1):
+        keys = [data[level] for level in levels[:depth]]
+        code += missing.groupby(keys, observed=True).transform("all").astype(int)
+    names = ["in single rows", *(f"in a whole {level}" for level in reversed(levels))]
+    for k, name in enumerate(names, start=1):
+        row, column = np.nonzero(code.to_numpy() == k)
+        if len(row):
+            colour, label = MISSING_COLOURS[k - 1], f"{name} ({len(row)})"
+            # The edge gives even a very thin cell some thickness
+            ax.bar(column, 1, 0.9, row - 0.5, fc=colour, ec=colour, linewidth=1, label=label)
+    sizes = data.groupby(levels[0], observed=True).size()
+    ends = sizes.cumsum() - 0.5
+    if len(sizes) <= MOST // 2:  # more lines and names would hide the marks and each other
+        ax.hlines(ends[:-1], -0.5, missing.shape[1] - 0.5, color=GREY, linewidth=0.6)
+    every = -(-len(sizes) // (MOST // 2))
+    ax.set_yticks((ends - sizes / 2)[::every], sizes.index[::every])
+    ax.set_xticks(range(missing.shape[1]), missing.columns, rotation=30, ha="right")
+    ax.set(xlim=(-0.5, missing.shape[1] - 0.5), ylim=(len(data) - 0.5, -0.5))
+    ax.set_ylabel(f"{levels[0]} ({len(data)} rows)")
+    if ax.containers:
+        legend_beside(ax, "missing")
+    return ax

@@ -1,0 +1,510 @@
+"""The exercise checker on made-up exercises, then every exercise of the course on itself."""
+
+import re
+import subprocess
+import sys
+import types
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from course_lib.datasets import load
+from course_lib.errors import CourseError
+from course_lib.exercises import Exercise, Mistake, Verdict, check, judge, progress
+from course_lib.exercises.checker import read, same, value_of
+from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
+from course_lib.mixed.result import lmer
+
+RIGHT = 12.3456
+NUMBER = Exercise(
+    id="98.1",
+    question="How large is the slope?",
+    right=lambda: RIGHT,
+    success="The slope is per day.",
+    mistakes=(
+        Mistake(lambda: RIGHT * (1 + 1e-6), "never reached: it equals the right answer"),
+        Mistake(lambda: 1 / 0, "never reached: it cannot be computed"),
+        Mistake(lambda: RIGHT / 24, "that is the slope per hour."),
+        Mistake(lambda: -2.0, "that is the first of two hints."),
+        Mistake(lambda: -2.0, "that is the second of two hints."),
+    ),
+)
+ZERO = Exercise("98.2", "Which variance?", lambda: 0.0, "On the boundary.", absolute=1e-6)
+SEQUENCE = Exercise(
+    "98.3",
+    "Which two variances?",
+    lambda: np.array([612.0, 35.0]),
+    "Both.",
+    kind="numbers",
+    mistakes=(Mistake(lambda: np.sqrt([612.0, 35.0]), "those are standard deviations."),),
+)
+MAPPING = Exercise(
+    "98.4",
+    "Which fixed effects?",
+    lambda: pd.Series({"Intercept": 251.4, "Days": 10.47}),
+    "Both.",
+    kind="mapping",
+    mistakes=(
+        Mistake(lambda: {"Intercept": 306.0, "Days": 10.47}, "that is the level on day 4.5."),
+        Mistake(lambda: {"Intercept": 251.4, "Days": 7.2}, "that is the REML slope."),
+        Mistake(lambda: {"Intercept": 10.47, "Days": 251.4}, "swapped."),
+    ),
+)
+CHOICE = Exercise(
+    "98.10",
+    "Nested or crossed?",
+    lambda: "nested",
+    "Each class has one school.",
+    kind="choice",
+    options=("nested", "crossed"),
+    mistakes=(Mistake(lambda: "crossed", "each class would have to meet each school."),),
+)
+TRUTH = Exercise("98.11", "Is it singular?", lambda: np.bool_(True), "It is.", kind="choice")
+EVERY = (NUMBER, ZERO, SEQUENCE, MAPPING, CHOICE, TRUTH)
+
+
+class Hostile:
+    """An answer that breaks whatever looks at it."""
+
+    def _break(self, *_):
+        raise RuntimeError("hands off")
+
+    __array__ = __float__ = __eq__ = __len__ = __iter__ = __repr__ = __bool__ = _break
+    __getattr__ = __getitem__ = __call__ = __index__ = __sub__ = __abs__ = __str__ = _break
+    __hash__ = None
+
+
+class HostileDict(dict):
+    """A dict that cannot be read."""
+
+    items = values = keys = __iter__ = __getitem__ = Hostile._break
+
+
+def deep(levels):
+    """A dict and a list within a dict and a list, and so on."""
+    answer = {"Days": [1.0]}
+    for _ in range(levels):
+        answer = {"Days": [answer], "Intercept": answer}
+    return answer
+
+
+@pytest.fixture(autouse=True)
+def fresh_session(monkeypatch):
+    module = types.ModuleType("course_lib.exercises.chapter_98")
+    module.EXERCISES = EVERY
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    session.clear()
+
+
+def hint(exercise, answer):
+    """The message for an answer that must be judged wrong."""
+    verdict = judge(exercise, answer)
+    assert verdict.correct is False
+    assert verdict.message.startswith("Not yet: ")
+    return verdict.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        RIGHT,
+        12.35,
+        np.float32(RIGHT),
+        np.array(RIGHT),
+        np.array([[RIGHT]]),
+        [RIGHT],
+        pd.Series([RIGHT], index=["Days"]),
+        pd.DataFrame({"slope": [RIGHT]}),
+        Fraction(123456, 10_000),
+        Decimal("12.3456"),
+    ],
+)
+def test_right_number_is_right_in_any_container(answer):
+    verdict = judge(NUMBER, answer)
+    assert verdict == Verdict("98.1", True, "Right: The slope is per day.")
+
+
+def test_relative_tolerance_is_one_percent():
+    assert judge(NUMBER, RIGHT * 1.0099).correct is True
+    assert judge(NUMBER, RIGHT * 1.0101).correct is False
+
+
+def test_absolute_tolerance_serves_a_right_answer_of_zero():
+    assert judge(ZERO, 9e-7).correct is True
+    assert judge(ZERO, 1.1e-6).correct is False
+
+
+def test_known_mistake_gets_its_own_hint():
+    assert hint(NUMBER, RIGHT / 24) == "Not yet: that is the slope per hour."
+    assert hint(NUMBER, -2.0) == "Not yet: that is the first of two hints."
+    assert "standard deviations" in hint(SEQUENCE, [24.74, 5.916])
+    assert "meet each school" in hint(CHOICE, "crossed")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (-RIGHT, "sign"),
+        (RIGHT * 100, "factor of 100"),
+        (RIGHT / 100, "factor of 100"),
+        (RIGHT * 1.03, "close"),
+        (RIGHT**2, "a variance in place of a standard deviation"),
+        (np.sqrt(RIGHT), "a standard deviation in place of a variance"),
+        (1 / RIGHT, "upside down"),
+        (RIGHT * 1000, "factor of 1000"),
+        (99.0, "sign and order of magnitude are right, the number is not"),
+        (-99.0, "the sign is not right"),
+        (4321.0, "the size is too large by an order of magnitude"),
+        (-4321.0, "the sign is not right"),
+        (0.2, "the size is too small by an order of magnitude"),
+        (0, "the size is too small"),
+        (1e308, "the size is too large"),
+        (10**400, "infinite"),
+        ("12.3456", "not text"),
+        (["12.3456"], "not text"),
+        (True, "not True or False"),
+        (None, "None"),
+        (np.nan, "NaN"),
+        (pd.NA, "NaN"),
+        (np.inf, "infinite"),
+        (np.mean, "function"),
+        ([1.0, 2.0], "a single number; this list holds 2"),
+        (pd.DataFrame({"a": [1, 2], "b": [3, 4]}), "a single number; this DataFrame holds 4"),
+        ({"slope": RIGHT}, "by name in a dict"),
+        (3 + 2j, "not a value of type complex128"),
+        (pd.Timestamp("2020-01-01"), "not a Timestamp"),
+        (np.datetime64("2020-01-01"), "not a value of type datetime64"),
+        ([[1, 2], [3]], "cannot be compared"),
+        ([], "holds 0"),
+    ],
+)
+def test_wrong_number_is_told_why(answer, words):
+    assert words in hint(NUMBER, answer)
+
+
+def test_specific_mistake_comes_before_the_general_hint():
+    sign = Exercise(
+        "98.5", "?", lambda: 2.0, "", mistakes=(Mistake(lambda: -2.0, "b minus a."),)
+    )
+    assert hint(sign, -2.0) == "Not yet: b minus a."
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        (SEQUENCE, [612.0], "give 2 numbers; this is 1"),
+        (SEQUENCE, [35.0, 612.0], "order"),
+        (SEQUENCE, (612.0, 99.0), "not right: number 2 (sign and order"),
+        (SEQUENCE, [-1.0, 7.0], "not right: number 1 (the sign is not right), number 2 (sign"),
+        (SEQUENCE, [-612.0, -35.0], "the size is right, the sign is not"),
+        (MAPPING, 10.47, "by name, in a dict or a Series"),
+        (MAPPING, {"Intercept": 251.4}, "no value named 'Days'"),
+        (MAPPING, {"intercept": 251.4}, "no value named 'Intercept' or 'Days'"),
+        (
+            MAPPING,
+            {"Intercept": 251.4, "Days": 1.0},
+            "not right: 'Days' (the size is too",
+        ),
+        (MAPPING, {"Intercept": 0.2514, "Days": 2.0}, "'Intercept' (off by a factor of 100"),
+        (MAPPING, {"Intercept": 7.0, "Days": -2.0}, "'Days' (the sign is not right)"),
+        (MAPPING, {"Intercept": [1, 2], "Days": None}, "'Intercept': give a single number; "),
+        (MAPPING, {"Intercept": [1, 2], "Days": None}, "'Days': the answer is None"),
+        (MAPPING, {"Intercept": 251.4, "Days": "ten"}, "not text"),
+        (CHOICE, "both", "not one of the choices"),
+        (CHOICE, True, "a text in quotes"),
+        (CHOICE, 1, "a text in quotes"),
+        (TRUTH, "True", "without quotation marks"),
+        (TRUTH, 1, "without quotation marks"),
+        (TRUTH, False, "look for the cell that shows it"),
+    ],
+)
+def test_other_kinds_are_told_why(exercise, answer, words):
+    assert words in hint(exercise, answer)
+
+
+def test_right_parts_are_not_blamed():
+    words = hint(MAPPING, {"Intercept": 251.4, "Days": 1.0})
+    assert "'Intercept'" not in words
+    assert "number 1" not in hint(SEQUENCE, [612.0, 99.0])
+
+
+def test_each_part_is_told_its_own_mistake():
+    both = hint(MAPPING, {"Intercept": 306.0, "Days": 7.2})
+    assert both == "Not yet: that is the level on day 4.5. that is the REML slope."
+    one = hint(MAPPING, {"Intercept": 306.0, "Days": -2.0})
+    assert "that is the level on day 4.5. Also not right: 'Days' (the sign" in one
+
+
+def test_general_hint_says_what_is_wanted():
+    wanted = Exercise("98.9", "?", lambda: 2.0, "", wanted="a time in ms")
+    assert "Asked for is a time in ms. Which rows" in hint(wanted, 3.1)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [
+        (SEQUENCE, (612.1, 35.1)),
+        (SEQUENCE, pd.Series([612, 35], index=["a", "b"])),
+        (MAPPING, {"Days": 10.47, "Intercept": 251.4}),
+        (MAPPING, pd.Series({"Intercept": 251.4, "Days": 10.47, "more": 1})),
+        (MAPPING, pd.DataFrame({"Intercept": [251.4], "Days": [10.47]})),
+        (CHOICE, "  Nested "),
+        (CHOICE, np.str_("nested")),
+        (TRUTH, True),
+        (TRUTH, np.bool_(True)),
+    ],
+)
+def test_other_kinds_accept_any_sensible_form(exercise, answer):
+    assert judge(exercise, answer).correct is True
+
+
+@pytest.mark.parametrize("answer", [..., [..., 1.0], (..., ...), {"Days": ...}])
+@pytest.mark.parametrize("exercise", EVERY)
+def test_dots_are_no_answer(exercise, answer):
+    verdict = judge(exercise, answer)
+    assert verdict.correct is None
+    assert verdict.message.startswith("Not answered yet")
+
+
+@pytest.mark.parametrize("exercise", EVERY)
+@pytest.mark.parametrize(
+    "answer",
+    [None, object(), Hostile(), [Hostile()], {}, set(), b"x", "", float, NUMBER, iter("ab")]
+    + [pd.DataFrame(), np.array([]), np.ma.masked, pd.NaT, pd.Series([None, "a"]), np.zeros(9)]
+    + [np.nan, np.inf, -np.inf, 1e308, -(10**400), 1j, range(10**6), HostileDict(a=1)]
+    + [deep(3), deep(300), {"Days": Hostile(), "Intercept": 1}, {Hostile: 1}, {1: {}, None: 2}]
+    + [pd.DataFrame({"a": [1, "b"]}), np.zeros((2, 0)), memoryview(b"12"), pytest, judge],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_no_answer_raises(exercise, answer):
+    assert hint(exercise, answer)
+
+
+def test_fitted_model_is_a_wrong_answer_and_no_error():
+    fit = lmer("Reaction ~ Days + (1 | Subject)", load("sleepstudy"))
+    for exercise in EVERY:
+        assert hint(exercise, fit)
+    assert "give a number, not a LmerResult" in hint(NUMBER, fit)
+
+
+def test_wrong_answers_never_show_the_right_one():
+    for answer in (-RIGHT, RIGHT / 24, RIGHT * 1.03, 99.0, "x", None, [1, 2]):
+        assert "12.3" not in hint(NUMBER, answer)
+    for answer in ([1, 2], [35.0, 612.0], [612.0]):
+        assert "612" not in hint(SEQUENCE, answer)
+
+
+def test_course_that_cannot_compute_says_so():
+    broken = Exercise("98.6", "?", lambda: 1 / 0, "")
+    verdict = judge(broken, 1.0)
+    assert verdict.correct is None
+    assert verdict.message.startswith("Not checked: the course failed")
+
+
+def test_right_answer_is_computed_once():
+    calls = []
+    counted = Exercise("98.7", "?", lambda: calls.append(1) or 5.0, "")
+    assert judge(counted, ...).correct is None
+    assert calls == []
+    assert [judge(counted, value).correct for value in (5.0, 6.0)] == [True, False]
+    assert calls == [1]
+
+
+def test_verdict_shows_as_text_and_as_markdown():
+    verdict = check("98.1", RIGHT)
+    assert repr(verdict) == "Right: The slope is per day."
+    assert verdict._repr_markdown_() == "**Right:** The slope is per day."
+
+
+def test_progress_lists_all_exercises_of_a_chapter_that_was_begun():
+    for name, answer in (("98.10", "crossed"), ("98.1", 1.0), ("98.1", RIGHT), ("98.2", ...)):
+        check(name, answer)
+    assert progress().to_numpy().tolist() == [
+        [98, "98.1", "right", 2],
+        [98, "98.2", "not answered", 0],
+        [98, "98.3", "not answered", 0],
+        [98, "98.4", "not answered", 0],
+        [98, "98.10", "not yet", 1],
+        [98, "98.11", "not answered", 0],
+    ]
+
+
+def state_of(name):
+    """State and tries of one exercise."""
+    return progress().set_index("exercise").loc[name, ["state", "tries"]].tolist()
+
+
+def test_every_wrong_answer_counts_and_dots_do_not():
+    for answer in (1.0, "x", Hostile(), ..., None, ...):
+        check("98.1", answer)
+    assert state_of("98.1") == ["not yet", 4]
+
+
+def test_right_answer_stays_right():
+    for answer in (RIGHT, 1.0, RIGHT, ...):
+        check("98.1", answer)
+    assert state_of("98.1") == ["right", 1]
+
+
+def test_progress_of_several_chapters_is_in_the_order_of_the_course():
+    check("98.1", ...)
+    check("1.1", ...)
+    assert progress()["chapter"].unique().tolist() == [1, 98]
+    assert (progress()["state"] == "not answered").all()
+
+
+def test_progress_of_a_new_session_is_an_empty_table_of_the_same_types():
+    empty = progress()
+    assert list(empty.columns) == ["chapter", "exercise", "state", "tries"]
+    assert len(empty) == 0
+    check("98.1", ...)
+    assert (progress().dtypes == empty.dtypes).all()
+
+
+def test_progress_shows_in_a_notebook_and_is_a_copy():
+    check("98.1", ...)
+    assert "not answered" in progress()._repr_html_()
+    table = progress()
+    table["state"] = "right"
+    assert state_of("98.1") == ["not answered", 0]
+
+
+def test_import_loads_no_chapter():
+    code = (
+        "import sys, course_lib.exercises as exercises; exercises.progress();"
+        "print(sorted(name for name in sys.modules if 'exercises.chapter' in name));"
+        "exercises.check('1.1', ...); exercises.progress();"
+        "print(sorted(name for name in sys.modules if 'exercises.chapter' in name))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert run.stdout.split("\n")[:2] == ["[]", "['course_lib.exercises.chapter_01']"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("98.12", r"one of chapter 98; got '98.12'\. .*98\.1"),
+        ("97.1", r"of a chapter that has exercises; got '97.1'"),
+        ("two", r"must be the id of an exercise; got 'two'\. Write it as text"),
+        (2.1, r"got 2\.1\. Write it as text"),
+        (None, "got None"),
+    ],
+)
+def test_unknown_exercise_is_an_error_with_a_next_step(name, words):
+    with pytest.raises(CourseError, match=words):
+        check(name, 1.0)
+    assert len(progress()) == 0
+
+
+def test_unknown_kind_is_an_error():
+    with pytest.raises(CourseError, match="kind: must be one of the known options"):
+        Exercise("98.8", "?", lambda: 1.0, "", kind="numbr")
+
+
+# Every exercise of the course.
+
+CHAPTERS = chapters_with_exercises()
+COURSE = [
+    pytest.param(exercise, chapter, id=exercise.id)
+    for chapter in CHAPTERS
+    for exercise in exercises_of(chapter)
+]
+COUNT_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen twenty"
+)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_has_four_to_six_exercises_in_order(chapter):
+    names = [exercise.id for exercise in exercises_of(chapter)]
+    assert 4 <= len(names) <= 6
+    assert names == [f"{chapter}.{place}" for place in range(1, len(names) + 1)]
+
+
+@pytest.mark.parametrize(("exercise", "chapter"), COURSE)
+def test_exercise_of_the_course_judges_its_own_answers(exercise, chapter):
+    assert exercise.id.startswith(f"{chapter}.")
+    assert exercise.question
+    assert exercise.success
+    assert judge(exercise, value_of(exercise.right)).correct is True
+    for mistake in exercise.mistakes:
+        assert judge(exercise, value_of(mistake.value)).message == f"Not yet: {mistake.hint}"
+
+
+@pytest.mark.parametrize(("exercise", "chapter"), COURSE)
+def test_exercise_of_the_course_knows_two_mistakes_that_are_told_apart(exercise, chapter):
+    right = read(exercise, value_of(exercise.right))
+    wrong = [read(exercise, value_of(mistake.value)) for mistake in exercise.mistakes]
+    assert len(wrong) >= 2
+    for place, one in enumerate(wrong):
+        for other in [right, *wrong[:place]]:
+            assert not same(exercise, one, other)
+            assert not same(exercise, other, one)
+    hints = [mistake.hint for mistake in exercise.mistakes]
+    assert len(set(hints)) == len(hints)
+
+
+def wrong_answers(exercise):
+    """Typical mistakes, the right numbers bent in many ways, and junk."""
+    yield from (value_of(mistake.value) for mistake in exercise.mistakes)
+    yield from (None, "x", np.nan, np.inf, True, [], {}, [1] * 9, 1e308, print, Hostile())
+    if exercise.kind == "choice":
+        yield from (1, 0.5, 2 * "x", exercise.right() is False)
+        return
+    right = read(exercise, value_of(exercise.right))
+    factors = (-1, 100, 0.01, 1000, 1 + 3 * exercise.tolerance, 1.7, -1.7, 0.4, 17, 0.04)
+    bent = [right * factor for factor in factors]
+    bent += [right**2, np.sqrt(np.abs(right)), 1 / np.where(right == 0, 1, right), right + 1]
+    names = [*value_of(exercise.right).keys()] if exercise.kind == "mapping" else []
+    for whole in bent:
+        if exercise.kind == "number":
+            yield whole.item()
+            continue
+        for changed in (*np.eye(right.size, dtype=bool), np.ones(right.size, dtype=bool)):
+            numbers = np.where(changed, whole, right)
+            yield dict(zip(names, numbers, strict=True)) if names else numbers
+
+
+def gives_away(message, exercise):
+    """The tokens of a message that are the right answer in a usual rounding."""
+    if exercise.kind == "choice":
+        return []
+    right = read(exercise, value_of(exercise.right))
+    forms = set()
+    for value in right[
+        ~np.isclose(right, 0) & ~np.isclose(right, 1)
+    ]:  # words of any hint, such as "1 / 0"
+        for scaled in (value, 100 * value):
+            forms |= {float(f"{scaled:.{digits}g}") for digits in range(2, 8)}
+            forms |= {round(scaled, places) for places in range(1, 6)}
+            if abs(scaled) >= 10:
+                forms |= {float(np.floor(scaled)), float(np.ceil(scaled))}
+    words = message.casefold().translate({ord("−"): "-"})
+    numbers = re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", words)
+    found = [token for token in numbers if {float(token), -float(token)} & (forms - {0.0})]
+    if exercise.kind == "number" and right[0] in range(21):
+        found += re.findall(rf"\b{COUNT_WORDS.split()[int(right[0])]}\b", words)
+    return found
+
+
+def test_detector_of_given_away_answers_detects():
+    for told in ("it is 12.35", "about 12.3", "12 ms", "1235 per cent", "12.3456!", "-12.346"):
+        assert gives_away(told, NUMBER)
+    for fine in ("it is 1.2", "day 9", "off by a factor of 100", "0.05", "2 of 3"):
+        assert gives_away(fine, NUMBER) == []
+
+
+@pytest.mark.parametrize(("exercise", "chapter"), COURSE)
+def test_no_hint_of_the_course_gives_the_answer_away(exercise, chapter):
+    judged = [judge(exercise, answer) for answer in wrong_answers(exercise)]
+    wrong = {verdict.message for verdict in judged if not verdict.correct}
+    assert len(wrong) >= 3
+    for message in wrong:
+        assert message.startswith("Not yet: ")
+        assert gives_away(message, exercise) == [], message

@@ -1,0 +1,426 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import same_color, to_rgb
+
+from course_lib import lmer, load
+from course_lib.errors import CourseError
+from course_lib.plots import groups as plots
+from course_lib.plots.groups import (
+    grouped_scatter,
+    missingness_map,
+    small_multiples,
+    spaghetti,
+    wave_profile,
+)
+from course_lib.plots.style import COLOURS, DASHES, MARKERS, MISSING_COLOURS
+
+
+@pytest.fixture
+def ax():
+    yield plt.subplots()[1]
+    plt.close("all")
+
+
+@pytest.fixture
+def growth():
+    return pd.DataFrame(
+        {
+            "child": ["a", "a", "a", "b", "b", "b"],
+            "age": [2, 0, 1, 0, 1, 2],
+            "height": [12.0, 10.0, 11.0, 20.0, np.nan, 26.0],
+        }
+    )
+
+
+@pytest.fixture
+def lines():
+    return pd.DataFrame({"Intercept": [10.0, 20.0], "age": [1.0, 3.0]}, index=["a", "b"])
+
+
+def many(n):
+    return pd.DataFrame({"child": [f"c{k:03d}" for k in range(n)], "age": 0, "height": 1.0})
+
+
+def texts(legend):
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def drawn(line):
+    return [list(map(float, line.get_xdata())), list(map(float, line.get_ydata()))]
+
+
+UNITS = {"age": "year", "height": "cm"}
+
+
+def test_grouped_scatter_draws_each_point_in_the_style_of_its_group(growth, ax):
+    assert grouped_scatter(growth, "age", "height", "child", ax, units=UNITS) is ax
+    first, second = ax.lines
+    assert drawn(first) == [[0, 1, 2], [10, 11, 12]]
+    np.testing.assert_array_equal(second.get_ydata(), [20, np.nan, 26])
+    assert first.get_marker() != second.get_marker()
+    assert not same_color(first.get_color(), second.get_color())
+    assert first.get_linestyle() == "None"
+    assert texts(ax.get_legend()) == ["a", "b"]
+    assert ax.get_legend().get_title().get_text() == "child"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("age (year)", "height (cm)")
+
+
+def test_grouped_scatter_draws_given_lines_over_the_range_of_the_group(growth, lines, ax):
+    growth.loc[2, "age"] = 5
+    grouped_scatter(growth, "age", "height", "child", ax, lines=lines.iloc[::-1])
+    given = [line for line in ax.lines if line.get_linestyle() != "None"]
+    assert drawn(given[0]) == [[0, 5], [10, 15]]
+    assert drawn(given[1]) == [[0, 2], [20, 26]]
+    assert given[0].get_linestyle() != given[1].get_linestyle()
+    assert texts(ax.get_legend()) == ["a", "b"]
+    assert ax.get_xlabel() == "age"  # no unit given
+
+
+def test_grouped_scatter_draws_lines_across_the_groups(growth, lines, ax):
+    across = pd.DataFrame(
+        {"Intercept": [10.0, 0.0], "age": [5.0, 1.0]}, index=["pooled", "between"]
+    )
+    grouped_scatter(growth, "age", "height", "child", ax, lines=lines, across=across)
+    means, pooled, between = ax.lines[-3:]
+    # Child b: only its complete rows, at 0 and 2
+    assert drawn(means) == [[1, 1], [11, 23]]
+    assert drawn(pooled) == [[0, 2], [10, 20]]
+    assert drawn(between) == [[0, 2], [0, 2]]
+    styles = {pooled.get_linestyle(), between.get_linestyle(), ax.lines[1].get_linestyle()}
+    assert len(styles) == 3
+    assert all(same_color(line.get_color(), "black") for line in (means, pooled, between))
+    assert texts(ax.get_legend()) == ["a", "b", "mean of a group", "pooled", "between"]
+
+
+@pytest.mark.parametrize(
+    ("across", "message"),
+    [
+        (pd.DataFrame({"Intercept": [1.0]}), "across: .*'age', which is not one"),
+        (pd.DataFrame({"Intercept": [1.0], "age": np.nan}), "across: .*1 of 1 missing"),
+        ([1, 2], "across: must be a pandas DataFrame"),
+        (pd.DataFrame({"Intercept": [1.0] * 11, "age": 1.0}), "across: must have at most 10"),
+    ],
+)
+def test_grouped_scatter_bad_lines_across(growth, ax, across, message):
+    with pytest.raises(CourseError, match=message):
+        grouped_scatter(growth, "age", "height", "child", ax, across=across)
+    assert not ax.lines
+
+
+def covered(ax):
+    """Number of drawn points under the legend, after a draw."""
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    points = np.vstack([ax.transData.transform(line.get_xydata()) for line in ax.lines])
+    return sum(legend.contains(*point) for point in points)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_legend_of_grouped_scatter_covers_no_point(seed, ax):
+    # Points everywhere: no corner is free
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame(rng.uniform(size=(300, 2)), columns=["x", "y"])
+    data["typist"] = np.repeat(list("abcdef"), 50)
+    across = pd.DataFrame({"Intercept": [0.0], "x": [1.0]}, index=["through the six means"])
+    grouped_scatter(data, "x", "y", "typist", ax, across=across)
+    assert covered(ax) == 0
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+    ax.legend(loc="upper right")
+    assert covered(ax) > 0  # the test can fail
+
+
+def test_a_group_without_any_x_is_not_in_the_legend(growth, ax):
+    growth.loc[growth["child"] == "b", "age"] = np.nan
+    grouped_scatter(growth, "age", "height", "child", ax)
+    assert len(ax.lines) == 1
+    assert texts(ax.get_legend()) == ["a"]
+
+
+def test_more_than_ten_groups_are_refused(ax):
+    grouped_scatter(many(10), "age", "height", "child", ax)
+    assert len(ax.lines) == 10
+    with pytest.raises(CourseError, match=r"group: must have at most 10.*got 11.*small_mult"):
+        grouped_scatter(many(11), "age", "height", "child", ax)
+
+
+def test_styles_are_all_different():
+    assert len(set(COLOURS)) == len(set(MARKERS)) == len(set(map(str, DASHES))) == 10
+
+
+def test_missing_colours_go_from_light_to_dark():
+    # So that the codes can be told apart in grey: at least a tenth of the range apart
+    light = [np.dot(to_rgb(colour), [0.2126, 0.7152, 0.0722]) for colour in MISSING_COLOURS]
+    assert (np.diff(light) < -0.1).all()
+
+
+def test_small_multiples_one_panel_a_group_on_shared_axes(growth, lines):
+    axes = small_multiples(
+        growth,
+        "age",
+        "height",
+        "child",
+        order=["b", "a"],
+        lines={"own": lines, "common": lines.assign(age=2.0)},
+        units=UNITS,
+    )
+    assert [ax.get_title() for ax in axes] == ["child b", "child a"]
+    assert drawn(axes[1].lines[0]) == [[0, 1, 2], [10, 11, 12]]
+    own, common = axes[0].lines[1:]
+    assert drawn(own) == [[0, 2], [20, 26]]
+    assert drawn(common) == [[0, 2], [20, 24]]
+    assert own.get_linestyle() != common.get_linestyle()
+    assert axes[0].get_xlim() == axes[1].get_xlim()
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    figure = axes[0].figure
+    assert texts(figure.legends[0]) == ["observed", "own", "common"]
+    assert figure.get_supxlabel() == "age (year)"
+    assert figure.get_supylabel() == "height (cm)"
+    plt.close("all")
+
+
+@pytest.mark.parametrize("n_columns", [1, 2, 4])
+def test_title_legend_and_labels_of_small_multiples_keep_apart(n_columns):
+    data = many(8).assign(age=[0, 1] * 4, child=np.repeat(list("abcd"), 2))
+    lines = pd.DataFrame({"Intercept": 1.0, "age": 0.0}, index=list("abcd"))
+    given = {f"{kind} pooling": lines for kind in ("partial", "no", "complete")}
+    axes = small_multiples(data, "age", "height", "child", None, given, n_columns)
+    figure = axes[0].figure
+    title = figure.suptitle("Partial pooling brings each line\nnearer to the common one")
+    figure.canvas.draw()
+    legend = figure.legends[0]
+    parts = [title, figure._supxlabel, figure._supylabel, legend]
+    boxes = [part.get_window_extent() for part in parts]
+    boxes += [ax.get_tightbbox() for ax in axes]
+    overlaps = [
+        (i, j) for j in range(len(boxes)) for i in range(j) if boxes[i].overlaps(boxes[j])
+    ]
+    assert overlaps == []
+    assert figure.bbox.x0 <= boxes[3].x0 < boxes[3].x1 <= figure.bbox.x1
+    plt.close("all")
+
+
+def test_small_multiples_fill_rows_and_blank_the_rest():
+    axes = small_multiples(many(7), "age", "height", "child", n_columns=3)
+    figure = axes[0].figure
+    assert len(axes) == 7
+    assert len(figure.axes) == 9
+    assert [ax.axison for ax in figure.axes] == [True] * 7 + [False] * 2
+    assert [ax.get_title() for ax in axes] == [f"child c{k:03d}" for k in range(7)]
+    assert not figure.legends
+    # The lowest panel of each column has its scale
+    labelled = [bool(ax.xaxis.get_tick_params()["labelbottom"]) for ax in axes]
+    assert labelled == [False] * 4 + [True] * 3
+    figure.canvas.draw()
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"order": ["a", "c"]}, "order: must name groups .*got c"),
+        ({"order": ["a", "a"]}, "each once; got a, a"),
+        ({"order": []}, "order: must hold 1 to 40 groups"),
+        ({"n_columns": 0}, "n_columns: must be a whole number"),
+        ({"lines": {"own": pd.DataFrame({"Intercept": [1.0]})}}, "'age', which is not one"),
+        (
+            {"lines": {"own": pd.DataFrame({"Intercept": [1.0], "age": 1.0}, index=["a"])}},
+            "lines: must have one row for each group drawn.*got none for b",
+        ),
+        ({"lines": pd.DataFrame({"Intercept": [1.0]})}, "lines: must be a dict of name to"),
+        ({"units": "cm"}, "units: must be a dict"),
+    ],
+)
+def test_small_multiples_bad_input(growth, arguments, message):
+    with pytest.raises(CourseError, match=message):
+        small_multiples(growth, "age", "height", "child", **arguments)
+    assert plt.get_fignums() == []  # nothing was begun
+
+
+def test_small_multiples_refuse_too_many_panels():
+    with pytest.raises(CourseError, match="order: must hold 1 to 40 groups.*got 41"):
+        small_multiples(many(41), "age", "height", "child")
+
+
+def test_spaghetti_draws_all_groups_and_the_mean(growth, ax):
+    assert spaghetti(growth, "age", "height", "child", ax, highlight=["b"], units=UNITS) is ax
+    grey, coloured, mean = ax.lines
+    assert drawn(grey) == [[0, 1, 2], [10, 11, 12]]  # sorted by age
+    np.testing.assert_array_equal(coloured.get_ydata(), [20, np.nan, 26])  # a gap is a gap
+    assert drawn(mean) == [[0, 1, 2], [15, 11, 19]]  # of what was observed
+    assert mean.get_linewidth() > coloured.get_linewidth() > grey.get_linewidth()
+    assert coloured.get_marker() == MARKERS[0]
+    assert texts(ax.get_legend()) == ["child b", "mean"]
+    assert ax.get_ylabel() == "height (cm)"
+
+
+def test_spaghetti_without_mean_and_highlights_has_no_legend(growth, ax):
+    spaghetti(growth, "age", "height", "child", ax, mean=False)
+    assert len(ax.lines) == 2
+    assert ax.get_legend() is None
+
+
+def test_spaghetti_takes_any_number_of_groups(ax):
+    spaghetti(many(150), "age", "height", "child", ax)
+    assert len(ax.lines) == 151
+
+
+@pytest.mark.parametrize(
+    ("highlight", "message"), [(["c"], "highlight: .*got c"), (["a", "a"], "each once")]
+)
+def test_spaghetti_bad_highlight(growth, ax, highlight, message):
+    with pytest.raises(CourseError, match=message):
+        spaghetti(growth, "age", "height", "child", ax, highlight=highlight)
+    assert not ax.lines
+
+
+def test_wave_profile_means_and_counts(growth, ax):
+    assert wave_profile(growth, "age", "height", ax, units=UNITS) is ax
+    (line,) = ax.lines
+    assert drawn(line) == [[0, 1, 2], [15, 11, 19]]
+    labels = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert labels == ["0\nn = 2", "1\nn = 1", "2\nn = 2"]
+    assert ax.get_ylabel() == "mean of height (cm)"
+    assert ax.get_legend() is None
+
+
+def test_wave_profile_by_category(growth, ax):
+    wave_profile(growth, "age", "height", ax, by="child")
+    first, second = ax.lines
+    assert drawn(first) == [[0, 1, 2], [10, 11, 12]]
+    np.testing.assert_array_equal(second.get_ydata(), [20, np.nan, 26])
+    assert first.get_linestyle() != second.get_linestyle()
+    assert first.get_marker() != second.get_marker()
+    assert texts(ax.get_legend()) == ["a", "b"]
+    with pytest.raises(CourseError, match="by: must have at most 10.*got 11"):
+        wave_profile(many(11), "age", "height", ax, by="child")
+
+
+@pytest.fixture
+def gaps():
+    return pd.DataFrame(
+        {
+            "school": ["B", "A", "A", "B", "A"],
+            "klass": [1, 2, 1, 1, 2],
+            "x": [np.nan, 1.0, 2.0, np.nan, np.nan],  # all of B, one row of A2
+            "y": [1.0, np.nan, 2.0, 3.0, np.nan],  # all of class A2
+        }
+    )
+
+
+def cells(container):
+    """Column and row of each mark."""
+    return sorted((p.get_x() + p.get_width() / 2, p.get_y() + 0.5) for p in container.patches)
+
+
+def test_missingness_map_codes_the_level(gaps, ax):
+    assert missingness_map(gaps, ["school", "klass"], ax) is ax
+    # Sorted rows: A1, A2, A2, B1, B1
+    single, klass, school = ax.containers
+    assert np.ravel(cells(single)) == pytest.approx([0, 2])
+    assert np.ravel(cells(klass)) == pytest.approx([1, 1, 1, 2])
+    assert np.ravel(cells(school)) == pytest.approx([0, 3, 0, 4])
+    assert texts(ax.get_legend()) == [
+        "in single rows (1)",
+        "in a whole klass (2)",
+        "in a whole school (2)",
+    ]
+    colours = [container.patches[0].get_facecolor() for container in ax.containers]
+    assert [same_color(a, b) for a, b in zip(colours, MISSING_COLOURS, strict=False)] == [
+        True
+    ] * 3
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["x", "y"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A", "B"]
+    assert ax.get_yticks().tolist() == [1, 3.5]
+    assert ax.get_ylim() == (4.5, -0.5)
+    assert ax.get_ylabel() == "school (5 rows)"
+    (boundary,) = ax.collections[0].get_segments()
+    assert boundary.tolist() == [[-0.5, 2.5], [1.5, 2.5]]
+
+
+def test_missingness_map_of_one_level_and_of_a_complete_table(gaps, ax):
+    missingness_map(gaps.drop(columns="klass"), "school", ax)
+    assert texts(ax.get_legend()) == ["in single rows (3)", "in a whole school (2)"]
+    other = plt.subplots()[1]
+    missingness_map(gaps.dropna(), "school", other)
+    assert not other.containers
+    assert other.get_legend() is None
+
+
+def test_one_gap_in_thousands_of_rows_is_seen(ax):
+    data = load("hsb82")[["school", "ses", "mAch"]]
+    data.loc[4000, "ses"] = np.nan
+    missingness_map(data, "school", ax)
+    ax.figure.canvas.draw()
+    inside = ax.get_window_extent()
+    pixels = np.asarray(ax.figure.canvas.buffer_rgba())[..., :3] / 255
+    top = pixels.shape[0] - int(inside.y1)
+    area = pixels[
+        top + 3 : top + int(inside.height) - 3, int(inside.x0) + 3 : int(inside.x1) - 3
+    ]
+    marked = (np.abs(area - to_rgb(MISSING_COLOURS[0])) < 0.2).all(axis=2)
+    # 0.9 of one of two columns, at least one pixel thick
+    assert marked.any(axis=0).mean() == pytest.approx(0.45, abs=0.03)
+    assert len(ax.get_yticks()) <= 20
+
+
+@pytest.mark.parametrize(
+    ("change", "levels", "message"),
+    [
+        ({}, ["schol"], "Perhaps you want 'school'"),
+        ({}, [], "levels: must name one to three columns"),
+        ({}, ["school", "klass", "x", "y"], "one to three columns"),
+        ({"school": [None, "A", "A", "B", "A"]}, ["school"], "1 of 5 missing in 'school'"),
+    ],
+)
+def test_missingness_map_bad_input(gaps, ax, change, levels, message):
+    with pytest.raises(CourseError, match=message):
+        missingness_map(gaps.assign(**change), levels, ax)
+
+
+@pytest.mark.parametrize("function", [grouped_scatter, small_multiples, spaghetti])
+@pytest.mark.parametrize(
+    ("change", "columns", "message"),
+    [
+        ({}, ["Age", "height", "child"], "Perhaps you want 'age'"),
+        ({}, ["age", "child", "child"], "must name numeric columns"),
+        ({}, ["age", "height", "kid"], "'kid', which is not one"),
+        ({"height": np.inf}, ["age", "height", "child"], "6 infinite"),
+        ({"height": np.nan}, ["age", "height", "child"], "must have an observed point"),
+        ({"child": [None, *"abcde"]}, ["age", "height", "child"], "1 of 6 missing"),
+    ],
+)
+def test_bad_columns(growth, ax, function, change, columns, message):
+    where = () if function is small_multiples else (ax,)
+    with pytest.raises(CourseError, match=message):
+        function(growth.assign(**change), *columns, *where)
+    assert not ax.lines
+
+
+@pytest.mark.parametrize("function", [grouped_scatter, spaghetti])
+def test_bad_data_ax_and_units(growth, ax, function):
+    with pytest.raises(CourseError, match="must be a pandas DataFrame"):
+        function([1], "age", "height", "child", ax)
+    with pytest.raises(CourseError, match="at least one row"):
+        function(growth.iloc[:0], "age", "height", "child", ax)
+    with pytest.raises(CourseError, match="ax: must be a matplotlib Axes; got a Figure"):
+        function(growth, "age", "height", "child", ax.figure)
+    with pytest.raises(CourseError, match="units: must be a dict of column to unit; got 'cm'"):
+        function(growth, "age", "height", "child", ax, units="cm")
+
+
+def test_the_coefficients_of_a_fit_plug_in(ax):
+    sleep = load("sleepstudy")
+    fit = lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    four = sleep[sleep["Subject"].isin(["308", "309", "330", "335"])]
+    grouped_scatter(four, "Days", "Reaction", "Subject", ax, lines=fit.coef()["Subject"])
+    last = fit.coef()["Subject"].loc["335"]
+    assert ax.lines[-1].get_ydata()[1] == pytest.approx(last["Intercept"] + 9 * last["Days"])
+
+
+def test_all_pictures_are_reached_from_plots():
+    from course_lib.plots import estimates as fit_plots
+
+    assert set(fit_plots.__all__) < set(plots.__all__)
+    assert [name for name in plots.__all__ if not hasattr(plots, name)] == []
