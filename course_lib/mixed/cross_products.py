@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["CrossProducts", "FactorArrays", "cross_products", "recombine"]
+__all__ = ["CrossProducts", "FactorArrays", "bars", "cross_products", "recombine"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,31 @@ class FactorArrays:
 
     @property
     def n_columns(self) -> int:
-        """Number of columns of Z: groups times random coefficients a group."""
+        """Number of columns of Z: groups times random coefficients per group."""
         return self.n_levels * self.columns.shape[1]
+
+
+def bars(mask: np.ndarray) -> list[slice]:
+    """Columns of each bar of a factor: runs of columns whose effects may correlate.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (q, q)
+        As in `FactorArrays`.
+
+    Returns
+    -------
+    list of slice
+
+    Examples
+    --------
+    >>> bars(np.tril(np.ones((2, 2), dtype=bool)))  # (x | g)
+    [slice(0, 2, None)]
+    >>> bars(np.eye(2, dtype=bool))  # (x || g)
+    [slice(0, 1, None), slice(1, 2, None)]
+    """
+    starts = [0] + [k for k in range(1, len(mask)) if not mask[k, k - 1]]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(mask)], strict=True)]
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,40 @@ import numpy as np
 
 from course_lib.mixed.cross_products import CrossProducts
 
-__all__ = ["Solution", "deviance_and_gradient", "lambda_matrices", "solve"]
+__all__ = [
+    "Solution",
+    "deviance_and_gradient",
+    "diagonal",
+    "lambda_matrices",
+    "pack",
+    "solve",
+]
 
 
 def lambda_matrices(theta: np.ndarray, masks: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    """Fill the free entries of each Λ with θ, column by column as lme4 does."""
+    """Fill the free entries of each Λ with θ, column by column as lme4 does.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (n_theta,)
+        Free entries of all Λ.
+    masks : tuple of ndarray of bool
+        One per factor, shape (q, q): where Λ has a free entry.
+
+    Returns
+    -------
+    list of ndarray, each (q, q)
+
+    Examples
+    --------
+    >>> lambda_matrices(np.array([1.0, 2.0, 3.0]), (np.tril(np.ones((2, 2), dtype=bool)),))
+    [array([[1., 0.],
+           [2., 3.]])]
+
+    See Also
+    --------
+    pack : The way back.
+    """
     matrices, start = [], 0
     for mask in masks:
         stop = start + int(mask.sum())
@@ -46,10 +75,26 @@ def lambda_matrices(theta: np.ndarray, masks: tuple[np.ndarray, ...]) -> list[np
     return matrices
 
 
-def _pack(gradients: list[np.ndarray], masks: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Inverse of `lambda_matrices`: the free entries as one vector."""
-    pairs = zip(gradients, masks, strict=True)
-    return np.concatenate([gradient.T[mask.T] for gradient, mask in pairs])
+def pack(matrices: list[np.ndarray], masks: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return the free entries of one matrix per factor as one vector in the order of θ.
+
+    Examples
+    --------
+    >>> mask = np.tril(np.ones((2, 2), dtype=bool))
+    >>> pack([np.array([[1.0, 9.0], [2.0, 3.0]])], (mask,))
+    array([1., 2., 3.])
+
+    See Also
+    --------
+    lambda_matrices : The way back.
+    """
+    pairs = zip(matrices, masks, strict=True)
+    return np.concatenate([matrix.T[mask.T] for matrix, mask in pairs])
+
+
+def diagonal(masks: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return which entries of θ stand on a diagonal of Λ, shape (n_theta,)."""
+    return pack([np.eye(len(mask), dtype=bool) for mask in masks], masks)
 
 
 def _scale_dense(matrix: np.ndarray, lambdas: list[np.ndarray], levels: tuple[int, ...]):
@@ -199,7 +244,7 @@ def deviance_and_gradient(
             2 * np.einsum("lam,mlb->ab", left, DG[:, rows].reshape(m, n_levels, q))
         )
         start = rows.stop
-    return float(deviance), _pack(gradients, products.masks)
+    return float(deviance), pack(gradients, products.masks)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from course_lib.mixed.cross_products import CrossProducts, recombine
-from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices, solve
+from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices, pack, solve
 from course_lib.mixed.scaling import Standardised, with_response
 from course_lib.mixed.search import Estimate, minimise_deviance
 
@@ -151,8 +151,6 @@ def _variance_parameter(
     masks = standardised.products.masks
     transform = standardised.z_transforms[i]
     factor = transform @ lambda_matrices(psi[:-1], masks)[i]
-    start = sum(int(mask.sum()) for mask in masks[:i])
-    size = int(masks[i].sum())
     a, b = factor[row], factor[column]
     gradient = np.zeros(len(psi))
     if row == column:
@@ -166,7 +164,9 @@ def _variance_parameter(
         by_a = b / (length_a * length_b) - value * a / length_a**2
         by_b = a / (length_a * length_b) - value * b / length_b**2
         by_lambda = np.outer(transform[row], by_a) + np.outer(transform[column], by_b)
-    gradient[start : start + size] = by_lambda.T[masks[i].T]
+    by_factor = [np.zeros(mask.shape) for mask in masks]
+    by_factor[i] = by_lambda
+    gradient[:-1] = pack(by_factor, masks)
     return float(value), gradient
 
 
@@ -301,8 +301,7 @@ def _far_start(psi, place, sign, standardised) -> np.ndarray:
     values, vectors = np.linalg.eigh(back @ cov @ back.T)
     root = np.sqrt(np.maximum(values, 1e-6 * values.max()))[:, None] * vectors.T
     lambdas[i] = np.linalg.qr(root, mode="r").T
-    packed = [lam.T[mask.T] for lam, mask in zip(lambdas, masks, strict=True)]
-    return np.append(np.concatenate(packed), psi[-1])
+    return np.append(pack(lambdas, masks), psi[-1])
 
 
 def profile_fixed(

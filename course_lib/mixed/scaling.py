@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from course_lib.mixed.cross_products import CrossProducts, FactorArrays, cross_products
+from course_lib.mixed.cross_products import CrossProducts, FactorArrays, bars, cross_products
 from course_lib.mixed.deviance import lambda_matrices
 
 __all__ = ["CollinearError", "Standardised", "standardise", "with_response"]
@@ -79,12 +79,6 @@ class Standardised:
         return self.offset + self.y_scale * np.linalg.solve(self.x_root, standard_beta)
 
 
-def _blocks(mask: np.ndarray) -> list[slice]:
-    """Split the columns of a factor into its bars: runs that share off-diagonal entries."""
-    starts = [0] + [i for i in range(1, len(mask)) if not mask[i, i - 1]]
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(mask)], strict=True)]
-
-
 def _root(columns: np.ndarray, factor: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return Q√n and R/√n of the QR decomposition, R with a positive diagonal."""
     Q, R = np.linalg.qr(columns)
@@ -126,7 +120,7 @@ def standardise(
     for i, factor in enumerate(factors):
         columns = np.empty_like(factor.columns)
         transform = np.zeros((columns.shape[1], columns.shape[1]))
-        for block in _blocks(factor.mask):
+        for block in bars(factor.mask):
             columns[:, block], root = _root(factor.columns[:, block], i)
             transform[block, block] = np.linalg.inv(root)
         transforms.append(transform)

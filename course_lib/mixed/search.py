@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from course_lib.mixed.cross_products import CrossProducts, FactorArrays
-from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices, solve
+from course_lib.mixed.deviance import (
+    deviance_and_gradient,
+    diagonal,
+    lambda_matrices,
+    pack,
+    solve,
+)
 from course_lib.mixed.scaling import Standardised, standardise
 
 __all__ = ["Estimate", "Optimum", "estimate", "estimate_standardised", "minimise_deviance"]
@@ -31,7 +37,7 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimates in original units, one list entry a grouping factor.
+    """Estimates in original units, one list entry per grouping factor.
 
     Attributes
     ----------
@@ -65,11 +71,6 @@ class Estimate:
     optimum: Optimum
 
 
-def _diagonal(masks: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Which entries of θ lie on a diagonal of Λ."""
-    return np.concatenate([np.eye(len(mask), dtype=bool).T[mask.T] for mask in masks])
-
-
 def minimise_deviance(
     products: CrossProducts, reml: bool, start: np.ndarray | None = None
 ) -> Optimum:
@@ -98,16 +99,16 @@ def minimise_deviance(
     """
     if start is not None:
         return _search(products, reml, np.asarray(start, dtype=float))
-    diagonal = _diagonal(products.masks)
-    identity = diagonal.astype(float)
+    on_diagonal = diagonal(products.masks)
+    identity = on_diagonal.astype(float)
     optima = [_search(products, reml, identity)]
     pairs = zip(products.masks, products.n_levels, strict=True)
     few = any(len(mask) > 1 and n_levels <= FEW_GROUPS for mask, n_levels in pairs)
-    singular = (optima[0].theta[diagonal] < SINGULAR).any()
+    singular = (optima[0].theta[on_diagonal] < SINGULAR).any()
     if (few or singular) and len(identity) > 1 and products.n_dense <= MANY_COLUMNS:
         starts = [0.1 * identity, 10 * identity]
-        if not diagonal.all():
-            starts += [np.where(diagonal, 0.5, sign) for sign in (1.0, -1.0)]
+        if not on_diagonal.all():
+            starts += [np.where(on_diagonal, 0.5, sign) for sign in (1.0, -1.0)]
         optima += [_search(products, reml, start) for start in starts]
     best = min(optima, key=lambda optimum: optimum.deviance)
     return replace(best, n_evaluations=sum(optimum.n_evaluations for optimum in optima))
@@ -123,7 +124,6 @@ def _search(products: CrossProducts, reml: bool, theta: np.ndarray) -> Optimum:
     from scipy.optimize import minimize  # slow to import, and needed only for a fit
 
     masks = products.masks
-    diagonal = _diagonal(masks)
     groups = np.repeat(products.n_levels, [int(mask.sum()) for mask in masks])
     size = groups.max()
 
@@ -145,7 +145,7 @@ def _search(products: CrossProducts, reml: bool, theta: np.ndarray) -> Optimum:
             options={"ftol": 1e-14, "gtol": 3e-6, "maxiter": 500, "maxls": 10},
         )
         theta = _positive(found.x / weights, masks)
-        tiny = np.flatnonzero(diagonal & (theta < SINGULAR))
+        tiny = np.flatnonzero(diagonal(masks) & (theta < SINGULAR))
         theta, lower, looked = _settle_zeros(theta, tiny, size * found.fun, products, reml)
         deviance, gradient = size * found.fun, size * found.jac * weights
         if looked or not np.array_equal(theta, found.x / weights):
@@ -181,11 +181,8 @@ def _settle_zeros(theta, tiny, deviance, products, reml):
 
 def _positive(theta: np.ndarray, masks: tuple[np.ndarray, ...]) -> np.ndarray:
     """Flip columns of Λ so that its diagonal is not negative; ΛΛ' stays the same."""
-    flipped = [
-        (lam * np.where(lam.diagonal() < 0, -1.0, 1.0)).T[mask.T]
-        for lam, mask in zip(lambda_matrices(theta, masks), masks, strict=True)
-    ]
-    return np.concatenate(flipped)
+    lambdas = lambda_matrices(theta, masks)
+    return pack([lam * np.where(lam.diagonal() < 0, -1.0, 1.0) for lam in lambdas], masks)
 
 
 def estimate(
@@ -223,7 +220,7 @@ def estimate_standardised(
     scale, variance = standardised.y_scale, sigma**2
     transforms = standardised.z_transforms
     return Estimate(
-        theta=_pack_lower(factors, products.masks),
+        theta=pack([_lower(factor) for factor in factors], products.masks),
         deviance=optimum.deviance + standardised.jacobian(reml),
         beta=standardised.beta(found.beta),
         cov_beta=variance * x_inverse @ found.unscaled_cov_beta @ x_inverse.T,
@@ -234,17 +231,13 @@ def estimate_standardised(
             variance * t @ cov @ t.T
             for cov, t in zip(found.unscaled_cov_modes, transforms, strict=True)
         ],
-        is_singular=bool((optimum.theta[_diagonal(products.masks)] < SINGULAR).any()),
+        is_singular=bool((optimum.theta[diagonal(products.masks)] < SINGULAR).any()),
         optimum=optimum,
     )
 
 
-def _pack_lower(factors: list[np.ndarray], masks: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Free entries of the lower-triangular square roots of ΛΛ', column by column."""
-    entries = []
-    for factor, mask in zip(factors, masks, strict=True):
-        # (TΛ)' = QR, so TΛ(TΛ)' = R'R with R' lower triangular, also when Λ is singular.
-        R = np.linalg.qr(factor.T, mode="r")
-        lower = (R * np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]).T
-        entries.append(lower.T[mask.T])
-    return np.concatenate(entries)
+def _lower(factor: np.ndarray) -> np.ndarray:
+    """Lower-triangular square root of TΛ(TΛ)', its diagonal not negative."""
+    # (TΛ)' = QR, so TΛ(TΛ)' = R'R with R' lower triangular, also when Λ is singular.
+    R = np.linalg.qr(factor.T, mode="r")
+    return (R * np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]).T
