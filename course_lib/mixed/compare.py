@@ -6,14 +6,31 @@ it is compared with is the question:
 =========== ========================================================================
 method      null distribution
 =========== ========================================================================
-chi2        χ² with one degree of freedom a parameter; right where no variance is tested
+chi2        χ² with one degree of freedom per parameter; right where no variance is tested
 boundary    ½χ²_q + ½χ²_{q+1} for one added random effect with q covariances: its variance
             cannot be negative, so half of the time it is estimated at its boundary (Stram
             & Lee 1994, doi:10.2307/2533455; Self & Liang 1987, doi:10.2307/2289471)
 bootstrap   refits of both models to responses simulated from the reduced one
 =========== ========================================================================
 
-For one variance against none at all see `exact_test`.
+For one variance against none at all `exact_rlrt` needs no refits: for one set of independent
+random effects with variance λσ², against the linear model without it, the null distribution of
+the restricted likelihood-ratio statistic is known for any sample size (Crainiceanu & Ruppert
+2004, doi:10.1111/j.1467-9868.2004.00438.x). With μ_1 … μ_K the eigenvalues of
+Z'(I - X(X'X)⁻¹X')Z and w_s independent standard normal,
+
+.. math:: RLRT \sim \sup_{\lambda \ge 0} \Big\{ (n-p) \log\frac{\sum_{s=1}^{n-p} w_s^2}
+          {\sum_{s \le K} w_s^2/(1+\lambda\mu_s) + \sum_{s>K} w_s^2}
+          - \sum_{s \le K} \log(1+\lambda\mu_s) \Big\}
+
+which is simulated from χ² variates. In a balanced one-way layout (J groups, n rows) all μ are
+equal, and the test is the F test of the groups: F > 1 gives λ̂ > 0, so the probability of a
+statistic of exactly zero is P(F_{J-1, n-J} ≤ 1).
+
+Whether one model contains another is decided by what they span, not by their text: fixed
+columns by their column space, grouping factors by how they split the rows, random terms bar by
+bar. A bar whose effects may correlate contains every bar whose columns it spans; a ``||`` model
+contains no correlated one.
 """
 
 from __future__ import annotations
@@ -25,16 +42,33 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from course_lib.errors import check_choice, check_count, check_rng, check_type, course_error
+from course_lib.errors import check_choice, check_count, check_rng, course_error, listing
 from course_lib.mixed.bootstrap import batch_size, refit_deviances
-from course_lib.mixed.nesting import Added, added_by, check_same_rows, same_fixed_part
-from course_lib.mixed.result import LmerResult
+from course_lib.mixed.cross_products import bars
+from course_lib.mixed.design import GroupFactor
+from course_lib.mixed.deviance import deviance_and_gradient
+from course_lib.mixed.result import LmerResult, check_fit, refitted_by_ml
 from course_lib.mixed.search import estimate_standardised
 
-__all__ = ["LRTest", "check_fit", "compare_models", "lr_test", "simulation_test"]
+__all__ = [
+    "LRTest",
+    "added_by",
+    "check_same_rows",
+    "compare_models",
+    "exact_rlrt",
+    "lr_test",
+    "restricted_null",
+    "same_fixed_part",
+    "simulation_test",
+]
 
 # Searches end within about 1e-9 of the minimum: a smaller difference of deviances is zero.
 PRECISION = 1e-6
+# Two columns of mean square one that differ by less than this are the same; rounding is 1e-16
+# times the ratio of a predictor's offset to its spread.
+SAME = 1e-6
+GOLDEN = (np.sqrt(5) - 1) / 2
+CHUNK = 2_000_000  # numbers held at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +129,7 @@ def compare_models(models: Mapping[str, LmerResult], refit: bool = True) -> pd.D
     Returns
     -------
     DataFrame
-        One row a model, in the order given: criterion ("ML" or "REML"), refitted (whether by
+        One row per model, in the order given: criterion ("ML" or "REML"), refitted (whether by
         ML for this table), npar, llf, aic, bic, delta_aic, weight. ``attrs["bic_n"]`` is n,
         and ``attrs["note"]`` says which n BIC uses and what was refitted.
 
@@ -120,7 +154,7 @@ def compare_models(models: Mapping[str, LmerResult], refit: bool = True) -> pd.D
         rule = "must all be ML fits, or REML fits with the same fixed part"
         advice = "Pass refit=True, or fit with lmer(..., reml=False)."
         raise course_error("models", rule, problem, advice)
-    used = [_ml_fit(fit) for fit in fits] if problem else fits
+    used = [refitted_by_ml(fit) for fit in fits] if problem else fits
     table = pd.DataFrame(
         {
             "criterion": ["REML" if fit.reml else "ML" for fit in used],
@@ -188,7 +222,7 @@ def lr_test(
         _check_boundary(added)
     problem = _criterion_problem([reduced, full])
     if problem:
-        reduced, full = _ml_fit(reduced), _ml_fit(full)
+        reduced, full = refitted_by_ml(reduced), refitted_by_ml(full)
     statistic = reduced.deviance - full.deviance
     if statistic < -PRECISION:
         rule = "must fit at least as well as the model inside it"
@@ -269,20 +303,6 @@ def _bootstrap(reduced, full, n_sim, rng, progress) -> np.ndarray:
     return np.where(statistics > PRECISION, statistics, 0.0)
 
 
-def check_fit(argument: str, fit: object) -> LmerResult:
-    """Return `fit` if it is a fitted model."""
-    advice = "Write fit = lmer('Reaction ~ Days + (Days | Subject)', data) and pass fit."
-    return check_type(argument, fit, LmerResult, "must be a model fitted by lmer", advice)
-
-
-def _ml_fit(fit: LmerResult) -> LmerResult:
-    """Return the ML fit of the same model; `fit` itself if it is one."""
-    if not fit.reml:
-        return fit
-    estimate = estimate_standardised(fit.standardised, False)
-    return replace(fit, estimate=estimate, reml=False)
-
-
 def _criterion_problem(fits: list[LmerResult]) -> str:
     """Why the deviances as they are cannot be compared; empty if they can."""
     if not any(fit.reml for fit in fits):
@@ -315,3 +335,256 @@ def _check_boundary(added: Added) -> None:
     rule = "'boundary' applies where exactly one random effect is added and nothing else"
     also = "" if "bootstrap" in advice else ", or use method='bootstrap'"
     raise course_error("method", rule, problem, f"{advice}{also}.")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What the full model has more: parameters, fixed and random columns.
+
+    ``one_to_one``: no two terms of the reduced model were joined by a correlation.
+    """
+
+    df: int
+    fixed: int
+    columns: int
+    one_to_one: bool
+
+
+def check_same_rows(argument: str, one: LmerResult, other: LmerResult) -> None:
+    """Raise unless `other`, passed as `argument`, has the rows and the response of `one`."""
+    if one.nobs != other.nobs or not one.frame.index.equals(other.frame.index):
+        got = f"{other.nobs} rows with other labels than those of the other model"
+        if one.nobs != other.nobs:
+            dropped = f"{other.n_dropped} and {one.n_dropped} incomplete ones"
+            got = f"{other.nobs} rows against {one.nobs}, after dropping {dropped}"
+        raise course_error(
+            argument,
+            "must use the same rows as the other model, in the same order",
+            got,
+            "Fit both to the rows complete in both: data.dropna(subset=[all used columns]).",
+        )
+    if not np.array_equal(one.frame.y, other.frame.y):
+        names = [fit.frame.parsed.response for fit in (one, other)]
+        how = " with other values" if names[0] == names[1] else ""
+        rule = "must have the same response as the other model"
+        advice = "Likelihoods of different responses (y and log(y), say) are not comparable."
+        raise course_error(argument, rule, f"'{names[1]}' against '{names[0]}'{how}", advice)
+
+
+def same_fixed_part(one: LmerResult, other: LmerResult) -> bool:
+    """Whether column space and log|X'X| agree, on which the REML criterion depends."""
+    a, b = one.standardised, other.standardised
+    if a.X.shape != b.X.shape or not _within(a.X, b.X):
+        return False
+    logdets = [np.log(np.abs(s.x_root.diagonal())).sum() for s in (a, b)]
+    return bool(abs(logdets[0] - logdets[1]) < 1e-9 * max(1.0, abs(logdets[0])))
+
+
+def added_by(reduced: LmerResult, full: LmerResult) -> Added:
+    """Check that `full` contains `reduced`, and count what it adds.
+
+    Parameters
+    ----------
+    reduced, full : LmerResult
+        Fits to the same rows.
+
+    Returns
+    -------
+    Added
+
+    Raises
+    ------
+    CourseError
+        If the models are not nested, are swapped, or are the same.
+    """
+    missing = _missing(reduced, full)
+    if missing:
+        advice = "Use compare_models for models that are not nested."
+        if not _missing(full, reduced):
+            advice = "They are swapped: pass the smaller model first."
+        rule = "must be nested: every term of the reduced model also in the full one"
+        got = f"'{reduced.formula}' and '{full.formula}', where the second lacks {missing}"
+        raise course_error("reduced, full", rule, got, advice)
+    df = full.npar - reduced.npar
+    if df == 0:
+        rule = "must have more parameters than the reduced model"
+        got = f"{full.npar} in both ('{reduced.formula}' and '{full.formula}')"
+        advice = "These are the same model; there is nothing to test."
+        raise course_error("full", rule, got, advice)
+    homes = _homes(reduced, full)
+    columns = [sum(len(f.terms) for f in fit.frame.factors) for fit in (reduced, full)]
+    return Added(
+        df=df,
+        fixed=full.frame.X.shape[1] - reduced.frame.X.shape[1],
+        columns=columns[1] - columns[0],
+        one_to_one=len(set(homes)) == len(homes),
+    )
+
+
+def _missing(inner: LmerResult, outer: LmerResult) -> str:
+    """Name what `outer` lacks to contain `inner`; empty if nothing."""
+    space = outer.standardised.X
+    if not _within(inner.standardised.X, space):
+        columns = inner.frame.X / np.sqrt((inner.frame.X**2).mean(axis=0))
+        names = zip(inner.frame.fixed_names, columns.T, strict=True)
+        lacking = [name for name, column in names if not _within(column[:, None], space)]
+        return f"the fixed effects {listing(lacking or inner.frame.fixed_names)}"
+    for home, (i, block) in zip(_homes(inner, outer), _bars(inner), strict=True):
+        if home is None:
+            factor = inner.frame.factors[i]
+            return f"the random term ({listing(factor.terms[block])} | {factor.name})"
+    return ""
+
+
+def _bars(fit: LmerResult) -> list[tuple[int, slice]]:
+    """Factor and columns of each set of correlated random effects."""
+    return [(i, bar) for i, f in enumerate(fit.frame.factors) for bar in bars(f.mask)]
+
+
+def _homes(inner: LmerResult, outer: LmerResult) -> list[int | None]:
+    """For each bar of `inner`, which bar of `outer` has its groups and spans its columns."""
+    homes = []
+    for i, block in _bars(inner):
+        columns = inner.standardised.factors[i].columns[:, block]
+        fitting = (
+            k
+            for k, (j, other) in enumerate(_bars(outer))
+            if _same_groups(inner.frame.factors[i], outer.frame.factors[j])
+            and _within(columns, outer.standardised.factors[j].columns[:, other])
+        )
+        homes.append(next(fitting, None))
+    return homes
+
+
+def _same_groups(one: GroupFactor, other: GroupFactor) -> bool:
+    """Whether two factors split the rows alike, whatever their names."""
+    pairs = np.unique(one.codes.astype(np.int64) * len(other.keys) + other.codes)
+    return len(pairs) == len(one.keys) == len(other.keys)
+
+
+def _within(columns: np.ndarray, space: np.ndarray) -> bool:
+    """Whether every column lies in the span of `space`, whose columns are orthogonal."""
+    outside = columns - space @ (space.T @ columns / len(space))
+    return bool((np.sqrt((outside**2).mean(axis=0)) < SAME).all())
+
+
+def exact_rlrt(
+    fit: LmerResult, n_sim: int = 10_000, rng: np.random.Generator | None = None
+) -> LRTest:
+    """Test the only variance of a mixed model against the linear model without it.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        With one grouping factor and one random effect per group, as ``(1 | g)`` or
+        ``(0 + x | g)``. An ML fit is refitted by REML, and the note says so.
+    n_sim : int
+        Draws from the null distribution.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    LRTest
+        With ``method="exact"``, ``df=1``, and the p-value (1 + #{T* ≥ T}) / (n_sim + 1).
+
+    Raises
+    ------
+    CourseError
+        If the model has more than one random effect per group or grouping factor.
+    """
+    check_fit("fit", fit)
+    check_count("n_sim", n_sim)
+    check_rng("rng", rng)
+    if len(fit.theta) != 1:
+        raise course_error(
+            "fit",
+            "must have a single variance component besides the residual",
+            f"'{fit.formula}' with {len(fit.theta)} variance parameters",
+            "Use lr_test(reduced, full, method='bootstrap') to test one of several.",
+        )
+    note = "" if fit.reml else "Refitted by REML, which this test is about. "
+    if not fit.reml:
+        estimate = estimate_standardised(fit.standardised, True)
+        fit = replace(fit, estimate=estimate, reml=True)
+    products = fit.standardised.products
+    at_zero = deviance_and_gradient(np.zeros(1), products, True)[0]
+    statistic = float(at_zero - fit.estimate.optimum.deviance)
+    statistic = statistic if statistic > PRECISION else 0.0
+    residual_df = products.n - products.p
+    simulated = restricted_null(_eigenvalues(fit), residual_df, n_sim, rng)
+    test = LRTest(statistic, 1, np.nan, "exact", criterion="REML")
+    return simulation_test(test, simulated, note)
+
+
+def _eigenvalues(fit: LmerResult) -> np.ndarray:
+    """μ: eigenvalues of Z'Z minus the part that the fixed effects explain."""
+    products = fit.standardised.products
+    # In standard units X'X = n I; with one effect per group, block_cross is Z'[X y].
+    cross = products.block_cross.reshape(-1, products.p + 1)[:, :-1]
+    return np.linalg.eigvalsh(
+        np.diag(products.block_gram[:, 0, 0]) - cross @ cross.T / products.n
+    )
+
+
+def restricted_null(
+    eigenvalues: np.ndarray, residual_df: int, n_sim: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw from the null distribution of the restricted likelihood-ratio statistic.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray, shape (K,)
+        μ of the module docstring; zeros are allowed.
+    residual_df : int
+        n - p.
+    n_sim : int
+        How many draws.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    ndarray, shape (n_sim,)
+        Statistics, at least zero.
+    """
+    # Equal eigenvalues share one λ-dependent weight: draw the sum of their w² at once.
+    top = eigenvalues.max()
+    rounded = np.round(np.where(eigenvalues < 1e-9 * top, 0, eigenvalues) / top, 10)
+    mu, counts = np.unique(rounded[rounded > 0], return_counts=True)
+    rest_df = residual_df - int(counts.sum())
+    draws = []
+    size = max(1, CHUNK // (len(mu) + 100))
+    for start in range(0, n_sim, size):
+        n_now = min(size, n_sim - start)
+        squares = rng.chisquare(counts, (n_now, len(mu)))
+        rest = rng.chisquare(rest_df, n_now) if rest_df else np.zeros(n_now)
+        draws.append(_supremum(mu, counts, squares, rest, residual_df))
+    return np.concatenate(draws)
+
+
+def _supremum(mu, counts, squares, rest, residual_df) -> np.ndarray:
+    """Largest value over λ for each draw: a grid, then golden-section search around its best.
+
+    λ is in units of 1 / the largest eigenvalue.
+    """
+    total = squares.sum(axis=1) + rest
+
+    def value(lam):  # lam has shape (draws, 1)
+        inside = (squares / (1 + lam * mu)).sum(axis=1) + rest
+        return residual_df * np.log(total / inside) - np.log1p(lam * mu) @ counts
+
+    grid = np.concatenate([[0.0], np.geomspace(1e-4, 1e8, 80)])
+    shrunk = squares @ (1 / (1 + np.outer(mu, grid))) + rest[:, None]
+    heights = residual_df * np.log(total[:, None] / shrunk)
+    heights -= counts @ np.log1p(np.outer(mu, grid))
+    best = heights.argmax(axis=1)
+    low = grid[np.maximum(best - 1, 0)][:, None]
+    high = grid[np.minimum(best + 1, len(grid) - 1)][:, None]
+    for _ in range(30):
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        rises = (value(right) > value(left))[:, None]
+        low, high = np.where(rises, left, low), np.where(rises, high, right)
+    found = np.maximum(heights.max(axis=1), value((low + high) / 2))
+    # Where λ = 0 is best the search creeps towards it from above and leaves rounding error.
+    return np.where(found > 1e-10, found, 0.0)

@@ -1,7 +1,7 @@
 r"""Inference on a fitted deviance: Satterthwaite df, profile intervals, parametric bootstrap.
 
-Everything here works on arrays in standard units (see `estimate`) and returns arrays; names
-and data frames are the business of `lmer`. The variance parameters are ψ = (θ, log σ), and
+The upper half works on arrays in standard units (see `search`) and returns arrays; the lower
+half puts them into labelled tables. The variance parameters are ψ = (θ, log σ), and
 
 .. math:: d(\psi) = d(\theta, \sigma) = \text{logdet}(\theta) + 2\nu\log\sigma
           + r^2(\theta)/\sigma^2 + \text{const}
@@ -12,11 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
+from course_lib.errors import check_choice, check_count, check_probability, check_rng
 from course_lib.mixed.cross_products import CrossProducts, recombine
+from course_lib.mixed.design import ModelFrame
 from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices, pack, solve
+from course_lib.mixed.prediction import response_sampler
 from course_lib.mixed.scaling import Standardised, with_response
-from course_lib.mixed.search import Estimate, minimise_deviance
+from course_lib.mixed.search import Estimate, estimate_standardised, minimise_deviance
 
 STEP = 1e-4  # for differences of exact gradients: error about STEP² relative
 
@@ -35,7 +39,7 @@ def _psi(theta: np.ndarray, products: CrossProducts, reml: bool) -> np.ndarray:
 
 
 def _slopes(function: Callable, psi: np.ndarray) -> np.ndarray:
-    """Central differences of `function` at ψ, one row a parameter."""
+    """Central differences of `function` at ψ, one row per parameter."""
     steps = STEP * np.eye(len(psi))
     rises = [function(psi + step) - function(psi - step) for step in steps]
     return np.array(rises) / (2 * STEP)
@@ -76,7 +80,7 @@ def satterthwaite_df(
     Parameters
     ----------
     contrasts : ndarray, shape (k, p)
-        One combination a row, in original units.
+        One combination per row, in original units.
     standardised : Standardised
         The data.
     theta : ndarray
@@ -387,7 +391,7 @@ def bootstrap_parameters(
     Returns
     -------
     ndarray, shape (n_sim, k)
-        One row a refit, in the order of `parameter_vector`.
+        One row per refit, in the order of `parameter_vector`.
     """
     from tqdm import trange  # not tqdm.auto, which warns where ipywidgets is missing
 
@@ -399,3 +403,150 @@ def bootstrap_parameters(
         found = minimise_deviance(drawn.products, reml, start)
         draws.append(parameter_vector(found.theta, drawn, reml))
     return np.array(draws)
+
+
+def varcorr(frame: ModelFrame, standardised: Standardised, estimate: Estimate) -> pd.DataFrame:
+    """Tabulate variances and covariances; see `LmerResult.varcorr`.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Names.
+    standardised : Standardised
+        The data.
+    estimate : Estimate
+        The estimates.
+
+    Returns
+    -------
+    DataFrame
+        Columns group, term1, term2, vcov, sdcor; the last row is the residual.
+    """
+    values, places = sd_cor(estimate.optimum.theta, estimate.sigma, standardised)
+    rows = []
+    for sdcor, (i, row, column) in zip(values, places, strict=True):
+        factor, cov = frame.factors[i], estimate.cov_re[i]
+        other = "" if row == column else factor.terms[row]
+        rows.append((factor.name, factor.terms[column], other, cov[row, column], sdcor))
+    rows.append(("Residual", "", "", estimate.sigma**2, estimate.sigma))
+    return pd.DataFrame(rows, columns=["group", "term1", "term2", "vcov", "sdcor"])
+
+
+def fixed_table(
+    frame: ModelFrame,
+    standardised: Standardised,
+    estimate: Estimate,
+    reml: bool,
+    ddf: str,
+    alpha: float,
+) -> pd.DataFrame:
+    """Tabulate the fixed effects; see `LmerResult.fixed_table`.
+
+    Parameters
+    ----------
+    frame, standardised, estimate, reml
+        The fit.
+    ddf : {"satterthwaite", "normal"}
+        Degrees of freedom.
+    alpha : float
+        One minus the confidence level.
+
+    Returns
+    -------
+    DataFrame
+        One row per fixed effect: estimate, std_error, df, t, p, lower, upper.
+    """
+    from scipy import stats  # slow to import, and not needed for a fit
+
+    check_choice("ddf", ddf, ("satterthwaite", "normal"))
+    check_probability("alpha", alpha)
+    beta, p = estimate.beta, len(estimate.beta)
+    std_error = np.sqrt(estimate.cov_beta.diagonal())
+    df = np.full(p, np.inf)
+    if ddf == "satterthwaite" and p:
+        df = satterthwaite_df(np.eye(p), standardised, estimate.optimum.theta, reml)
+    t = beta / std_error
+    half = stats.t.ppf(1 - alpha / 2, df) * std_error
+    columns = {
+        "estimate": beta,
+        "std_error": std_error,
+        "df": df,
+        "t": t,
+        "p": 2 * stats.t.sf(np.abs(t), df),
+        "lower": beta - half,
+        "upper": beta + half,
+    }
+    return pd.DataFrame(columns, list(frame.fixed_names))
+
+
+def conf_int(
+    frame: ModelFrame,
+    standardised: Standardised,
+    estimate: Estimate,
+    reml: bool,
+    method: str,
+    alpha: float,
+    n_sim: int,
+    rng: np.random.Generator | None,
+    progress: bool,
+) -> pd.DataFrame:
+    """Confidence intervals of all parameters; see `LmerResult.conf_int`.
+
+    Parameters
+    ----------
+    frame, standardised, estimate, reml
+        The fit.
+    method : {"wald", "profile", "bootstrap"}
+        How.
+    alpha : float
+        One minus the confidence level.
+    n_sim, rng, progress
+        For the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        One row per parameter: estimate, lower, upper.
+    """
+    check_choice("method", method, ("wald", "profile", "bootstrap"))
+    check_probability("alpha", alpha)
+    theta = estimate.optimum.theta
+    table = varcorr(frame, standardised, estimate).iloc[:-1]
+    spread = [
+        f"cor({row.term1}, {row.term2} | {row.group})"
+        if row.term2
+        else f"sd({row.term1} | {row.group})"
+        for row in table.itertuples()
+    ]
+    if method == "bootstrap":
+        check_count("n_sim", n_sim, 2)
+        check_rng("rng", rng)
+        relative = standardised.relative_factors(theta)
+        sampler = response_sampler(frame, estimate, relative, rng)
+        draws = bootstrap_parameters(standardised, sampler, n_sim, reml, theta, progress)
+        # A correlation is undefined in a draw whose standard deviation is zero.
+        ends = np.nanquantile(draws, [alpha / 2, 1 - alpha / 2], axis=0).T
+    elif method == "profile":
+        ends = _profile(standardised, estimate, reml, alpha)
+    else:
+        fixed = fixed_table(frame, standardised, estimate, reml, "normal", alpha)
+        unknown = np.full((len(spread) + 1, 2), np.nan)
+        ends = np.vstack([unknown, fixed[["lower", "upper"]]])
+    names = [*spread, "sigma", *frame.fixed_names]
+    intervals = pd.DataFrame(ends, names, ["lower", "upper"])
+    intervals.insert(0, "estimate", parameter_vector(theta, standardised, reml))
+    return intervals
+
+
+def _profile(
+    standardised: Standardised, estimate: Estimate, reml: bool, alpha: float
+) -> np.ndarray:
+    from scipy.stats import chi2  # slow to import, and not needed for a fit
+
+    rise = chi2.ppf(1 - alpha, 1)
+    ml = estimate_standardised(standardised, False) if reml else estimate
+    theta = ml.optimum.theta
+    _, places = sd_cor(theta, ml.sigma, standardised)
+    ends = [profile_variance(p, standardised, theta, rise) for p in [*places, None]]
+    ends += [profile_fixed(k, standardised, ml, rise) for k in range(len(ml.beta))]
+    return np.array(ends)

@@ -1,9 +1,8 @@
-"""Predict and simulate from a fit."""
+"""Predict and simulate from the design and the estimate of a fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,36 +15,42 @@ from course_lib.errors import (
     course_error,
     listing,
 )
-from course_lib.mixed.design import GroupFactor
-
-if TYPE_CHECKING:
-    from course_lib.mixed.result import LmerResult
+from course_lib.mixed.design import GroupFactor, ModelFrame
+from course_lib.mixed.search import Estimate
 
 __all__ = ["predict", "response_sampler", "simulate"]
 
 
 def predict(
-    fit: LmerResult, newdata: pd.DataFrame | None, random: bool, new_levels: str
+    frame: ModelFrame,
+    estimate: Estimate,
+    newdata: pd.DataFrame | None,
+    random: bool,
+    new_levels: str,
 ) -> pd.Series:
-    """Predict the response; see `LmerResult.predict`.
+    """Predict the response: Xβ, or Xβ + Zb.
 
     Parameters
     ----------
-    fit : LmerResult
-        The fit.
-    newdata : DataFrame or None
-        Rows to predict.
-    random : bool
-        Include the random effects.
-    new_levels : {"error", "population"}
-        What to do with a group that the fit has not seen.
+    frame : ModelFrame
+        Design of the fit.
+    estimate : Estimate
+        Fixed effects and conditional modes.
+    newdata, random, new_levels
+        As in `LmerResult.predict`.
 
     Returns
     -------
     Series
+        With the index of `newdata`, or of the rows of the fit.
+
+    Raises
+    ------
+    CourseError
+        If an option is unknown, a column is missing, or a group was not seen in fitting.
     """
     check_choice("new_levels", new_levels, ("error", "population"))
-    frame, factors = fit.frame, fit.frame.factors if random else ()
+    factors = frame.factors if random else ()
     if newdata is None:
         index, X = frame.index, frame.X
         parts = [(factor.columns, factor.codes) for factor in factors]
@@ -53,20 +58,20 @@ def predict(
         index = check_dataframe("newdata", newdata).index
         X = frame.fixed_matrix(newdata)
         parts = [
-            (frame.factor_matrix(factor, newdata), _codes(fit, factor, newdata, new_levels))
+            (frame.factor_matrix(factor, newdata), _codes(frame, factor, newdata, new_levels))
             for factor in factors
         ]
-    predicted = X @ fit.estimate.beta
-    for (columns, codes), modes in zip(parts, fit.estimate.modes, strict=False):
+    predicted = X @ estimate.beta
+    for (columns, codes), modes in zip(parts, estimate.modes, strict=False):
         effects = np.where(codes[:, None] >= 0, modes[codes], 0.0)
         predicted = predicted + np.einsum("nq,nq->n", columns, effects)
     return pd.Series(predicted, index, name="predicted")
 
 
 def _codes(
-    fit: LmerResult, factor: GroupFactor, data: pd.DataFrame, new_levels: str
+    frame: ModelFrame, factor: GroupFactor, data: pd.DataFrame, new_levels: str
 ) -> np.ndarray:
-    codes = fit.frame.factor_codes(factor, data)
+    codes = frame.factor_codes(factor, data)
     if (codes < 0).any() and new_levels == "error":
         unseen = data.loc[codes < 0, list(factor.group)].drop_duplicates().to_numpy()
         names = [":".join(str(part) for part in key) for key in unseen]
@@ -79,12 +84,34 @@ def _codes(
     return codes
 
 
-def response_sampler(fit: LmerResult, rng: np.random.Generator) -> Callable[[], np.ndarray]:
-    """Return a function that draws one response, shape (nobs,), from the fitted model."""
+def response_sampler(
+    frame: ModelFrame,
+    estimate: Estimate,
+    relative_factors: list[np.ndarray],
+    rng: np.random.Generator,
+) -> Callable[[], np.ndarray]:
+    """Return a function that draws one response from the fitted model.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Design of the fit.
+    estimate : Estimate
+        Its β and σ.
+    relative_factors : list of ndarray, each (q, q)
+        Any square roots of the relative covariances: TT' = Cov(b)/σ².
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    callable
+        Without arguments; returns an ndarray of shape (nobs,).
+    """
     check_rng("rng", rng)
-    mean, sigma = fit.frame.X @ fit.estimate.beta, fit.estimate.sigma
-    relative = fit.standardised.relative_factors(fit.estimate.optimum.theta)
-    parts = [(f, sigma * root.T) for f, root in zip(fit.frame.factors, relative, strict=True)]
+    mean, sigma = frame.X @ estimate.beta, estimate.sigma
+    pairs = zip(frame.factors, relative_factors, strict=True)
+    parts = [(factor, sigma * root.T) for factor, root in pairs]
 
     def draw() -> np.ndarray:
         y = mean + sigma * rng.standard_normal(len(mean))
@@ -96,8 +123,14 @@ def response_sampler(fit: LmerResult, rng: np.random.Generator) -> Callable[[], 
     return draw
 
 
-def simulate(fit: LmerResult, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `n` responses, shape (n, nobs); see `LmerResult.simulate`."""
+def simulate(
+    frame: ModelFrame,
+    estimate: Estimate,
+    relative_factors: list[np.ndarray],
+    n: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw `n` responses, shape (n, nobs); see `response_sampler`."""
     check_count("n", n)
-    draw = response_sampler(fit, rng)
+    draw = response_sampler(frame, estimate, relative_factors, rng)
     return np.array([draw() for _ in range(n)])

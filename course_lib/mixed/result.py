@@ -9,24 +9,49 @@ are computed from the REML criterion.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from course_lib.errors import check_finite, course_error, listing
-from course_lib.mixed import inference, intervals, prediction
+from course_lib.errors import check_finite, check_type, course_error, listing, suggestion
+from course_lib.mixed import inference, prediction
 from course_lib.mixed.cross_products import FactorArrays
-from course_lib.mixed.design import ModelFrame, model_frame
+from course_lib.mixed.design import GroupFactor, ModelFrame, model_frame
 from course_lib.mixed.scaling import CollinearError, Standardised, standardise, with_response
 from course_lib.mixed.search import Estimate, estimate_standardised
-from course_lib.mixed.summary import html_summary, text_summary
+from course_lib.mixed.summary import Facts, html_summary, text_summary
 
-__all__ = ["LmerResult", "lmer"]
+__all__ = ["LmerResult", "check_fit", "lmer", "refitted_by_ml"]
+
+# Words of lme4 and statsmodels: what to write here instead.
+_WEIGHTS = "Rows with unequal weights are not fitted here; lme4 and statsmodels' WLS do."
+_OFFSET = "Subtract it from the response: lmer('y_minus_offset ~ …', data)."
+_CONTROL = "There is nothing to set: the search is exact to rounding; compare course_lib.diagnostics.all_optimizers."
+_START = "The search needs no start; course_lib.diagnostics.optimizer_trace shows its path."
+_MISSING = "Incomplete rows are left out and counted in fit.n_dropped."
+_SUBSET = "Filter the table first: lmer(formula, data[data['age'] > 10])."
+_CONTRASTS = "Write them into the formula, for example C(sex, contr.sum)."
+_GROUPS = "Write the groups into the formula: 'Reaction ~ Days + (Days | Subject)'."
 
 
-def lmer(formula: str, data: pd.DataFrame, reml: bool = True) -> LmerResult:
+def lmer(
+    formula: str,
+    data: pd.DataFrame,
+    reml: bool = True,
+    *,
+    REML: None = None,  # noqa: N803
+    weights: None = None,
+    offset: None = None,
+    control: None = None,
+    start: None = None,
+    na_action: None = None,
+    subset: None = None,
+    contrasts: None = None,
+    groups: None = None,
+    re_formula: None = None,
+) -> LmerResult:
     r"""Fit a linear mixed model.
 
     .. math:: y = X\beta + Zb + \varepsilon, \quad b \sim N(0, \sigma^2\Lambda\Lambda'), \quad
@@ -41,10 +66,12 @@ def lmer(formula: str, data: pd.DataFrame, reml: bool = True) -> LmerResult:
     formula : str
         As in lme4: ``"Reaction ~ Days + (Days | Subject)"``; see `course_lib.mixed.formula`.
     data : DataFrame
-        One row an observation. Rows with a missing value in a used column are left out and
+        One row per observation. Rows with a missing value in a used column are left out and
         counted in ``n_dropped``.
     reml : bool
         Restricted maximum likelihood (the default) or maximum likelihood.
+    REML, weights, offset, control, start, na_action, subset, contrasts, groups, re_formula
+        Words of lme4 and statsmodels, here only to say what to write instead.
 
     Returns
     -------
@@ -61,11 +88,38 @@ def lmer(formula: str, data: pd.DataFrame, reml: bool = True) -> LmerResult:
     >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
     >>> round(fit.deviance, 3)
     1743.628
+
+    See Also
+    --------
+    course_lib.compare_models : Compare fits by AIC and BIC.
+    course_lib.lr_test : Test a model against a larger one.
     """
+    _refuse(
+        {
+            "REML": (REML, "Write reml=False in small letters."),
+            "weights": (weights, _WEIGHTS),
+            "offset": (offset, _OFFSET),
+            "control": (control, _CONTROL),
+            "start": (start, _START),
+            "na_action": (na_action, _MISSING),
+            "subset": (subset, _SUBSET),
+            "contrasts": (contrasts, _CONTRASTS),
+            "groups": (groups, _GROUPS),
+            "re_formula": (re_formula, _GROUPS),
+        }
+    )
     if not isinstance(reml, bool | np.bool_):
         raise course_error("reml", "must be True or False", repr(reml), "Try reml=True.")
     frame = model_frame(formula, data)
     return _fit(frame, _standardise(frame), bool(reml))
+
+
+def _refuse(foreign: dict[str, tuple[object, str]]) -> None:
+    """Raise for the first argument that was given and belongs to another program."""
+    for name, (value, advice) in foreign.items():
+        if value is not None:
+            rule = "is a word of another program and not known here"
+            raise course_error(name, rule, f"{value!r:.60}", advice)
 
 
 def _standardise(frame: ModelFrame) -> Standardised:
@@ -129,7 +183,7 @@ def _fit(
 class LmerResult:
     """A fitted linear mixed model; nothing in it is rounded, and nothing can be reassigned.
 
-    `random_effects`, `random_effects_se`, `cov_re` and `ngroups` are dicts, one entry a factor.
+    `random_effects`, `random_effects_se`, `cov_re`, `ngroups`: dicts with one entry per factor.
 
     Attributes
     ----------
@@ -248,9 +302,20 @@ class LmerResult:
         Returns
         -------
         DataFrame
-            One row a coefficient: estimate, std_error, df, t, p, lower, upper.
+            One row per fixed effect: estimate, std_error, df, t, p, lower, upper.
+
+        Examples
+        --------
+        >>> from course_lib import lmer, load
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+        >>> fit.fixed_table()["std_error"].round(3).to_dict()
+        {'Intercept': 6.825, 'Days': 1.546}
+
+        See Also
+        --------
+        conf_int : Intervals of all parameters, by three methods.
         """
-        return intervals.fixed_table(self, ddf, alpha)
+        return inference.fixed_table(*self._parts, ddf, alpha)
 
     def _by_factor(self, arrays: list[np.ndarray]) -> dict[str, pd.DataFrame]:
         pairs = zip(self.frame.factors, arrays, strict=True)
@@ -291,16 +356,103 @@ class LmerResult:
             Columns group, term1, term2, vcov (variance or covariance) and sdcor (standard
             deviation or correlation); the last row is the residual.
         """
-        values, places = inference.sd_cor(
-            self.estimate.optimum.theta, self.estimate.sigma, self.standardised
-        )
-        rows = []
-        for sdcor, (i, row, column) in zip(values, places, strict=True):
-            factor, cov = self.frame.factors[i], self.estimate.cov_re[i]
-            other = "" if row == column else factor.terms[row]
-            rows.append((factor.name, factor.terms[column], other, cov[row, column], sdcor))
-        rows.append(("Residual", "", "", self.scale, self.estimate.sigma))
-        return pd.DataFrame(rows, columns=["group", "term1", "term2", "vcov", "sdcor"])
+        return inference.varcorr(self.frame, self.standardised, self.estimate)
+
+    def sd(self, group: str, term: str | None = None) -> float:
+        """Return the standard deviation of a random effect, in response units per unit of term.
+
+        Parameters
+        ----------
+        group : str
+            Grouping factor as written in the formula (``"school/class"``) or as lme4 names it
+            (``"class:school"``); ``"Residual"`` for σ.
+        term : str, optional
+            Random coefficient, such as ``"Intercept"`` or ``"Days"``; may be left out where
+            there is only one.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        CourseError
+            If there is no such factor or term.
+
+        Examples
+        --------
+        >>> from course_lib import lmer, load
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+        >>> round(fit.sd("Subject", "Days"), 2)
+        5.92
+
+        See Also
+        --------
+        correlation, varcorr
+        """
+        if group == "Residual" and term is None:
+            return float(self.estimate.sigma)
+        factor, cov = self._factor(group)
+        k = self._term(factor, "term", term)
+        return float(np.sqrt(cov[k, k]))
+
+    def correlation(self, group: str, a: str, b: str) -> float:
+        """Return the correlation of two random effects of one grouping factor.
+
+        Parameters
+        ----------
+        group : str
+            As in `sd`.
+        a, b : str
+            Random coefficients.
+
+        Returns
+        -------
+        float
+            NaN where one of the two variances is zero; 0 where the model fixes it (``||``).
+
+        Raises
+        ------
+        CourseError
+            If there is no such factor or term.
+
+        Examples
+        --------
+        >>> from course_lib import lmer, load
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+        >>> round(fit.correlation("Subject", "Intercept", "Days"), 3)
+        0.066
+
+        See Also
+        --------
+        sd, varcorr
+        """
+        factor, cov = self._factor(group)
+        i, j = self._term(factor, "a", a), self._term(factor, "b", b)
+        product = cov[i, i] * cov[j, j]
+        return float(cov[i, j] / np.sqrt(product)) if product > 0 else float("nan")
+
+    def _factor(self, group: str) -> tuple[GroupFactor, np.ndarray]:
+        """Return the grouping factor of that name and the covariance of its effects."""
+        name = ":".join(str(group).replace(" ", "").split("/")[::-1])
+        names = [factor.name for factor in self.frame.factors]
+        for candidate in (group, name, str(group).replace(" ", "")):
+            if candidate in names:
+                k = names.index(candidate)
+                return self.frame.factors[k], self.estimate.cov_re[k]
+        rule = "must name a grouping factor of the model"
+        raise course_error("group", rule, repr(group), suggestion(group, names))
+
+    def _term(self, factor: GroupFactor, argument: str, term: str | None) -> int:
+        """Return the place of a random coefficient in its factor."""
+        terms = list(factor.terms)
+        if term is None and len(terms) == 1:
+            return 0
+        plain = "Intercept" if term in ("(Intercept)", "1") else term
+        if plain not in terms:
+            rule = f"must name a random coefficient of '{factor.name}'"
+            raise course_error(argument, rule, repr(term), suggestion(term, terms))
+        return terms.index(plain)
 
     @cached_property
     def fittedvalues(self) -> pd.Series:
@@ -320,6 +472,9 @@ class LmerResult:
         newdata: pd.DataFrame | None = None,
         random: bool = True,
         new_levels: str = "error",
+        *,
+        re_form: None = None,
+        allow_new_levels: None = None,
     ) -> pd.Series:
         """Predict the response.
 
@@ -333,13 +488,39 @@ class LmerResult:
             (the population line; no group column needed).
         new_levels : {"error", "population"}
             What to do with a group that the fit has not seen: raise, or use 0 for its effects.
+        re_form, allow_new_levels
+            Words of lme4, here only to say what to write instead.
 
         Returns
         -------
         Series
             With the index of `newdata`.
+
+        Raises
+        ------
+        CourseError
+            If a column is missing, an option is unknown, or a group is new and not allowed.
+
+        Examples
+        --------
+        >>> from course_lib import lmer, load
+        >>> sleep = load("sleepstudy")
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.predict(sleep.head(2), random=False).round(1).tolist()
+        [251.4, 261.9]
+
+        See Also
+        --------
+        fittedvalues : The same for the rows of the fit.
+        coef : The coefficients of each group.
         """
-        return prediction.predict(self, newdata, random, new_levels)
+        _refuse(
+            {
+                "re_form": (re_form, "Write random=False for re.form = NA."),
+                "allow_new_levels": (allow_new_levels, "Write new_levels='population'."),
+            }
+        )
+        return prediction.predict(self.frame, self.estimate, newdata, random, new_levels)
 
     def simulate(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw responses from the fitted model, with new random effects and residuals.
@@ -354,8 +535,25 @@ class LmerResult:
         Returns
         -------
         ndarray, shape (n, nobs)
+
+        Raises
+        ------
+        CourseError
+            If `n` is no count or `rng` no generator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from course_lib import lmer, load
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+        >>> fit.simulate(3, np.random.default_rng(1)).shape
+        (3, 180)
+
+        See Also
+        --------
+        refit : Fit the model to one of them.
         """
-        return prediction.simulate(self, n, rng)
+        return prediction.simulate(self.frame, self.estimate, self._relative_factors(), n, rng)
 
     def refit(self, y: object) -> LmerResult:
         """Fit the same model to another response.
@@ -368,16 +566,33 @@ class LmerResult:
         Returns
         -------
         LmerResult
+
+        Raises
+        ------
+        CourseError
+            If `y` has another length, is constant, or is not finite.
+
+        Examples
+        --------
+        >>> from course_lib import lmer, load
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+        >>> seconds = fit.refit(fit.frame.y / 1000)
+        >>> round(seconds.sd("Subject", "Days"), 5)
+        0.00592
+
+        See Also
+        --------
+        simulate : Draw responses from the fitted model.
         """
         y = check_finite("y", y)
         if y.shape != (self.nobs,) or np.ptp(y) == 0:
             raise course_error(
                 "y",
-                f"must have one value a row used in the fit ({self.nobs}), not all equal",
+                f"must have one value per row used in the fit ({self.nobs}), not all equal",
                 f"shape {y.shape}" if y.shape != (self.nobs,) else f"{y[0]:g} throughout",
                 "Take it from simulate(), or in the order of frame.index.",
             )
-        frame = ModelFrame(**{**self.frame.__dict__, "y": y})
+        frame = replace(self.frame, y=y)
         return _fit(frame, with_response(self.standardised, y), self.reml)
 
     def conf_int(
@@ -387,6 +602,8 @@ class LmerResult:
         n_sim: int = 1000,
         rng: np.random.Generator | None = None,
         progress: bool = True,
+        *,
+        level: None = None,
     ) -> pd.DataFrame:
         """Confidence intervals of standard deviations, correlations and fixed effects.
 
@@ -405,28 +622,76 @@ class LmerResult:
             Needed for the bootstrap.
         progress : bool
             Show a progress bar during the bootstrap.
+        level
+            A word of lme4, here only to say what to write instead.
 
         Returns
         -------
         DataFrame
-            Columns estimate, lower, upper; one row a parameter.
+            Columns estimate, lower, upper; one row per parameter.
+
+        Raises
+        ------
+        CourseError
+            If an option is unknown or the bootstrap has no generator.
+
+        Examples
+        --------
+        >>> from course_lib import lmer, load
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+        >>> fit.conf_int().loc["Days"].round(2).tolist()
+        [10.47, 7.44, 13.5]
+
+        See Also
+        --------
+        fixed_table : Tests of the fixed effects with Satterthwaite's degrees of freedom.
         """
-        return intervals.conf_int(self, method, alpha, n_sim, rng, progress)
+        _refuse({"level": (level, "Write alpha=0.05 for level = 0.95.")})
+        return inference.conf_int(*self._parts, method, alpha, n_sim, rng, progress)
+
+    @property
+    def _parts(self) -> tuple[ModelFrame, Standardised, Estimate, bool]:
+        return self.frame, self.standardised, self.estimate, self.reml
+
+    def _relative_factors(self) -> list[np.ndarray]:
+        return self.standardised.relative_factors(self.estimate.optimum.theta)
 
     def to_statsmodels(self):
         """Return the same fit as a statsmodels ``MixedLMResults``; see `to_statsmodels`."""
-        from course_lib.mixed.to_statsmodels import (
-            to_statsmodels,  # statsmodels is slow to import
-        )
+        from course_lib.mixed import to_statsmodels  # statsmodels is slow to import
 
-        return to_statsmodels(self)
+        return to_statsmodels.to_statsmodels(self.frame, self.estimate, self.reml)
+
+    def _facts(self) -> Facts:
+        tables = {"varcorr": self.varcorr(), "fixed_table": self.fixed_table()}
+        names = {field.name for field in fields(Facts)} - set(tables)
+        return Facts(**{name: getattr(self, name) for name in names}, **tables)
 
     def summary(self) -> str:
         """Return the fit as text, in lme4's order."""
-        return text_summary(self)
+        return text_summary(self._facts())
 
     def __repr__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return html_summary(self)
+        return html_summary(self._facts())
+
+
+def check_fit(argument: str, fit: object) -> LmerResult:
+    """Return `fit` if it is a fitted model.
+
+    Raises
+    ------
+    CourseError
+        If it is anything else.
+    """
+    advice = "Write fit = lmer('Reaction ~ Days + (Days | Subject)', data) and pass fit."
+    return check_type(argument, fit, LmerResult, "must be a model fitted by lmer", advice)
+
+
+def refitted_by_ml(fit: LmerResult) -> LmerResult:
+    """Return the ML fit of the same model; `fit` itself if it is one."""
+    if not fit.reml:
+        return fit
+    return replace(fit, estimate=estimate_standardised(fit.standardised, False), reml=False)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from course_lib.errors import CourseError, course_error
-from course_lib.mixed.design import GroupFactor
-
-if TYPE_CHECKING:
-    from course_lib.mixed.result import LmerResult
+from course_lib.mixed.design import GroupFactor, ModelFrame
+from course_lib.mixed.search import Estimate
 
 __all__ = ["to_statsmodels"]
 
 
-def to_statsmodels(fit: LmerResult):
+def to_statsmodels(frame: ModelFrame, estimate: Estimate, reml: bool):
     """Build the statsmodels ``MixedLM`` of the same model and stop it at this optimum.
 
     What ``mixedlm`` can express: one grouping factor, correlated or with ``||``; or a second
@@ -25,8 +21,12 @@ def to_statsmodels(fit: LmerResult):
 
     Parameters
     ----------
-    fit : LmerResult
+    frame : ModelFrame
+        Design of the fit.
+    estimate : Estimate
         Not singular: statsmodels inverts the covariance of the random effects.
+    reml : bool
+        Whether the fit is by REML.
 
     Returns
     -------
@@ -39,37 +39,39 @@ def to_statsmodels(fit: LmerResult):
     """
     from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
 
-    if fit.is_singular:
+    if estimate.is_singular:
         rule = "must not be singular: statsmodels inverts the covariance of the random effects"
         advice = "Drop that random effect, or stay with this result."
         raise course_error("fit", rule, "a variance of 0 or a correlation of ±1", advice)
-    outer, inner = _outer_and_inner(fit)
+    outer, inner = _outer_and_inner(frame.factors)
     groups = outer.codes
     names = [str(level) for level in outer.levels]
-    vc_spec, vcomp = (None, None) if inner is None else _components(fit, outer, inner)
+    relative = [cov / estimate.sigma**2 for cov in estimate.cov_re]
+    vc_spec, vcomp = None, None
+    if inner is not None:
+        vc_spec, vcomp = _components(relative[frame.factors.index(inner)], outer, inner)
     model = MixedLM(
-        pd.Series(fit.frame.y, name=fit.frame.parsed.response),
-        pd.DataFrame(fit.frame.X, columns=list(fit.frame.fixed_names)),
+        pd.Series(frame.y, name=frame.parsed.response),
+        pd.DataFrame(frame.X, columns=list(frame.fixed_names)),
         groups=np.array(names)[groups],
         exog_re=pd.DataFrame(outer.columns, columns=list(outer.terms)),
         exog_vc=vc_spec,
     )
-    cov_re = fit.estimate.cov_re[fit.frame.factors.index(outer)]
-    start = MixedLMParams.from_components(
-        fe_params=fit.estimate.beta, cov_re=cov_re / fit.scale, vcomp=vcomp
-    )
+    cov_re = relative[frame.factors.index(outer)]
+    start = MixedLMParams.from_components(fe_params=estimate.beta, cov_re=cov_re, vcomp=vcomp)
     free = MixedLMParams.from_components(
-        fe_params=np.ones(len(fit.estimate.beta)),
+        fe_params=np.ones(len(estimate.beta)),
         cov_re=(outer.mask | outer.mask.T).astype(float),
         vcomp=None if vcomp is None else np.ones(len(vcomp)),
     )
     return model.fit(
-        start_params=start, reml=fit.reml, free=free, method="lbfgs", maxiter=0, disp=False
+        start_params=start, reml=reml, free=free, method="lbfgs", maxiter=0, disp=False
     )
 
 
-def _outer_and_inner(fit: LmerResult) -> tuple[GroupFactor, GroupFactor | None]:
-    factors = fit.frame.factors
+def _outer_and_inner(
+    factors: tuple[GroupFactor, ...],
+) -> tuple[GroupFactor, GroupFactor | None]:
     if len(factors) == 1:
         return factors[0], None
     if len(factors) == 2:
@@ -94,8 +96,8 @@ def _inexpressible(what: str) -> CourseError:
     )
 
 
-def _components(fit: LmerResult, outer: GroupFactor, inner: GroupFactor):
-    """Variance components of the inner factor: one design matrix an outer group and term."""
+def _components(cov: np.ndarray, outer: GroupFactor, inner: GroupFactor):
+    """Variance components of the inner factor: one design matrix per outer group and term."""
     from statsmodels.regression.mixed_linear_model import VCSpec
 
     # statsmodels sorts the groups by their labels
@@ -112,5 +114,4 @@ def _components(fit: LmerResult, outer: GroupFactor, inner: GroupFactor):
             labels.append([str(inner.levels[level]) for level in levels])
         matrices.append(in_groups)
         columns.append(labels)
-    cov = fit.estimate.cov_re[fit.frame.factors.index(inner)]
-    return VCSpec(names, columns, matrices), cov.diagonal() / fit.scale
+    return VCSpec(names, columns, matrices), cov.diagonal()

@@ -10,7 +10,7 @@ from scipy.stats import f as f_distribution
 
 from course_lib import load
 from course_lib.errors import CourseError
-from course_lib.mixed.exact_test import exact_rlrt, restricted_null
+from course_lib.mixed.compare import exact_rlrt, restricted_null
 from course_lib.mixed.result import lmer
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "compare.json"

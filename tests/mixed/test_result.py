@@ -536,3 +536,81 @@ def test_bad_arguments_of_methods(fit, call, words):
 def test_response_without_noise_is_told_by_refit_too(fit):
     with pytest.raises(CourseError, match="residual"):
         fit.refit(2.0 * SLEEP["Days"] + 1)
+
+
+# ---- one number of the random part -----------------------------------------------------
+
+
+def test_sd_and_correlation_are_those_of_varcorr(fit):
+    spread = fit.varcorr()
+    assert fit.sd("Subject", "Intercept") == pytest.approx(spread["sdcor"][0], rel=1e-12)
+    assert fit.sd("Subject", "(Intercept)") == fit.sd("Subject", "Intercept")
+    assert fit.sd("Subject", "Days") == pytest.approx(np.sqrt(35.071662), abs=1e-5)
+    correlation = 9.604335 / np.sqrt(612.089748 * 35.071662)
+    assert fit.correlation("Subject", "Days", "Intercept") == pytest.approx(
+        correlation, abs=1e-6
+    )
+    assert fit.correlation("Subject", "Days", "Days") == pytest.approx(1.0, abs=1e-12)
+    assert fit.sd("Residual") == np.sqrt(fit.scale)
+
+
+def test_a_nested_factor_answers_to_both_names():
+    fit = lmer("strength ~ 1 + (1 | batch/cask)", PASTES)
+    assert list(fit.ngroups) == ["cask:batch", "batch"]
+    assert fit.sd("batch/cask") == fit.sd("cask:batch") == fit.sd("cask:batch", "Intercept")
+    assert fit.sd("batch/cask") == pytest.approx(np.sqrt(8.433667), abs=1e-5)
+    assert fit.sd("batch") == pytest.approx(np.sqrt(1.657309), abs=1e-5)
+
+
+def test_correlation_without_a_variance_is_undefined_and_that_of_two_bars_is_zero():
+    singular = lmer("Reaction ~ Days + (0 + Days | Subject)", SLEEP)
+    assert np.isfinite(singular.sd("Subject"))
+    apart = lmer("Reaction ~ Days + (Days || Subject)", SLEEP)
+    assert apart.correlation("Subject", "Intercept", "Days") == 0.0
+    nothing = lmer("Yield ~ 1 + (1 | Batch)", load("dyestuff2"))
+    assert nothing.sd("Batch") == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f: f.sd("subject", "Days"), "group: .*Perhaps you want 'Subject'"),
+        (lambda f: f.sd("Subject", "days"), "term: .*Perhaps you want 'Days'"),
+        (lambda f: f.sd("Subject"), "term: must name a random coefficient"),
+        (lambda f: f.correlation("Subject", "Days", "x"), "^b: "),
+        (lambda f: f.correlation("Subject", ["Days"], "x"), "^a: "),
+        (lambda f: f.sd(3), "^group: "),
+    ],
+)
+def test_unknown_names_are_refused(fit, call, message):
+    with pytest.raises(CourseError, match=message):
+        call(fit)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "advice"),
+    [
+        ("REML", False, "reml=False"),
+        ("weights", [1.0] * 180, "statsmodels"),
+        ("offset", "x", "response"),
+        ("control", {}, "all_optimizers"),
+        ("start", [1, 0, 1], "optimizer_trace"),
+        ("na_action", "na.omit", "n_dropped"),
+        ("subset", "Days > 2", "Filter"),
+        ("contrasts", {}, "C\\(sex"),
+        ("groups", "Subject", "Days \\| Subject"),
+        ("re_formula", "~Days", "Days \\| Subject"),
+    ],
+)
+def test_words_of_other_programs_say_what_to_write(argument, value, advice):
+    with pytest.raises(CourseError, match=f"^{argument}: .*{advice}"):
+        lmer(FORMULA, SLEEP, **{argument: value})
+
+
+def test_words_of_lme4_in_methods_say_what_to_write(fit):
+    with pytest.raises(CourseError, match="random=False"):
+        fit.predict(SLEEP, re_form=0)
+    with pytest.raises(CourseError, match="new_levels"):
+        fit.predict(SLEEP, allow_new_levels=True)
+    with pytest.raises(CourseError, match=r"alpha=0\.05"):
+        fit.conf_int(level=0.95)
