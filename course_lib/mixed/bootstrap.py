@@ -37,7 +37,7 @@ def refit_deviances(
     standardised : Standardised
         The model.
     responses : ndarray, shape (B, n)
-        One response a row.
+        One response per row.
     reml : bool
         REML criterion instead of the ML deviance.
 

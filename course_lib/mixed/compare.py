@@ -137,6 +137,21 @@ def compare_models(models: Mapping[str, LmerResult], refit: bool = True) -> pd.D
     ------
     CourseError
         If the models cannot be compared.
+
+    Examples
+    --------
+    >>> from course_lib import compare_models, lmer, load
+    >>> sleep = load("sleepstudy")
+    >>> fits = {
+    ...     "intercept": lmer("Reaction ~ Days + (1 | Subject)", sleep),
+    ...     "slope": lmer("Reaction ~ Days + (Days | Subject)", sleep),
+    ... }
+    >>> compare_models(fits)["delta_aic"].round(1).to_dict()
+    {'intercept': 38.8, 'slope': 0.0}
+
+    See Also
+    --------
+    lr_test : Test one model against a larger one.
     """
     if not isinstance(models, Mapping) or len(models) < 2:
         got = f"{len(models)} of them" if isinstance(models, Mapping) else repr(type(models))
@@ -209,6 +224,21 @@ def lr_test(
     ------
     CourseError
         If the models are not nested, or "boundary" does not apply to what is added.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load, lr_test
+    >>> sleep = load("sleepstudy")
+    >>> small = lmer("Reaction ~ Days + (1 | Subject)", sleep, reml=False)
+    >>> large = lmer("Reaction ~ Days + (Days | Subject)", sleep, reml=False)
+    >>> test = lr_test(small, large, method="boundary")
+    >>> round(test.statistic, 4), f"{test.pvalue:.3e}"
+    (42.1393, '3.961e-10')
+
+    See Also
+    --------
+    exact_rlrt : The exact test of the only variance of a model.
+    compare_models : AIC and BIC, also of models that are not nested.
     """
     check_fit("reduced", reduced)
     check_fit("full", full)
@@ -492,6 +522,19 @@ def exact_rlrt(
     ------
     CourseError
         If the model has more than one random effect per group or grouping factor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from course_lib import exact_rlrt, lmer, load
+    >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load("dyestuff"))
+    >>> test = exact_rlrt(fit, n_sim=2000, rng=np.random.default_rng(1))
+    >>> test.df, test.pvalue < 0.01
+    (1, True)
+
+    See Also
+    --------
+    lr_test : Tests of one of several variances.
     """
     check_fit("fit", fit)
     check_count("n_sim", n_sim)

@@ -28,7 +28,7 @@ __all__ = ["LmerResult", "check_fit", "lmer", "refitted_by_ml"]
 # Words of lme4 and statsmodels: what to write here instead.
 _WEIGHTS = "Rows with unequal weights are not fitted here; lme4 and statsmodels' WLS do."
 _OFFSET = "Subtract it from the response: lmer('y_minus_offset ~ …', data)."
-_CONTROL = "There is nothing to set: the search is exact to rounding; compare course_lib.diagnostics.all_optimizers."
+_CONTROL = "There is nothing to set; other optimisers: course_lib.diagnostics.all_optimizers."
 _START = "The search needs no start; course_lib.diagnostics.optimizer_trace shows its path."
 _MISSING = "Incomplete rows are left out and counted in fit.n_dropped."
 _SUBSET = "Filter the table first: lmer(formula, data[data['age'] > 10])."
