@@ -21,3 +21,13 @@ def pytest_configure(config):
     sanitize = config.option.nbval_sanitize_with
     if sanitize and not Path(sanitize).is_absolute():
         config.option.nbval_sanitize_with = str(config.rootpath / sanitize)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked `thorough`, unless -m names that marker."""
+    if "thorough" in config.option.markexpr:
+        return
+    thorough = [item for item in items if item.get_closest_marker("thorough")]
+    if thorough:
+        config.hook.pytest_deselected(items=thorough)
+        items[:] = [item for item in items if item not in set(thorough)]

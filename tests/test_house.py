@@ -49,14 +49,25 @@ def test_conda_installs_the_pinned_set():
 
 
 def test_constraints_are_names_and_versions_only():
-    pin = r"[\w.-]+==[\w.+!]+( ; python_version (<|>=) \"3\.\d+\")?"
-    assert [line for line in PINS if not re.fullmatch(pin, line)] == []
-    # Once for each version of Python: a second pin of a name has the other marker.
-    keys = [(plain(line.split("==")[0]), *line.split(" ; ")[1:]) for line in PINS]
-    assert len(set(keys)) == len(PINS) > 0
-    for name in {key[0] for key in keys}:
-        markers = sorted(key[1][:18] for key in keys if key[0] == name and key[1:])
-        assert markers in ([], ['python_version < "', "python_version >= "]), name
+    marker = r"python_version (<|>=) \"3\.\d+\"|python_full_version (<|>=) \"3\.\d+\.\d+\""
+    assert [
+        line for line in PINS if not re.fullmatch(rf"[\w.-]+==[\w.+!]+( ; ({marker}))?", line)
+    ] == []
+
+
+def test_each_name_is_pinned_once_for_each_python():
+    markers = {}
+    for line in PINS:
+        pin, _, marker = line.partition(" ; ")
+        markers.setdefault(plain(pin.split("==")[0]), []).append(marker)
+    # Two pins of one name part the versions of Python at one place.
+    for name, found in markers.items():
+        older = [marker for marker in found if " < " in marker]
+        assert sorted(found) in (
+            [""],
+            sorted(older + [marker.replace(" < ", " >= ") for marker in older[:1]]),
+        ), name
+        assert len(older) <= 1, name
 
 
 def test_every_dependency_is_pinned():

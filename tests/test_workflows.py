@@ -23,8 +23,8 @@ def commands(workflow):
     return "\n".join(step.get("run", "") for step in steps(workflow))
 
 
-def test_there_are_three_workflows():
-    assert set(WORKFLOWS) == {"ci", "newest", "book"}
+def test_workflows_are_those_that_are_known():
+    assert set(WORKFLOWS) == {"ci", "newest", "book", "thorough"}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -42,7 +42,22 @@ def test_workflows_ask_for_no_more_rights_than_they_need(name):
 
 
 def test_strict_run_is_the_readme_s_command():
-    assert commands(WORKFLOWS["ci"]).strip() == "bash .ci/run"
+    assert (
+        commands({"jobs": {"strict": WORKFLOWS["ci"]["jobs"]["strict"]}}).strip()
+        == "bash .ci/run"
+    )
+
+
+def test_pins_are_resolved_for_the_pythons_of_the_thorough_test():
+    told = commands({"jobs": {"pins": WORKFLOWS["ci"]["jobs"]["pins"]}})
+    tested = re.search(r'"python", \[(.+?)\]', (ROOT / "tests/test_pins.py").read_text())[1]
+    assert f"for python in {tested.replace(',', '').replace(chr(34), '')}; do" in told
+
+
+def test_thorough_tier_runs_weekly():
+    weekly = WORKFLOWS["thorough"]
+    assert "schedule" in weekly[True]
+    assert "python -m pytest -m thorough tests" in commands(weekly)
 
 
 def test_weekly_run_takes_the_newest_versions_on_three_systems():
