@@ -107,7 +107,7 @@ def describe(name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a column of the data: ``column``, ``meaning``, ``unit`` (empty for none),
+        One row per column of the data: ``column``, ``meaning``, ``unit`` (empty for none),
         ``type`` ("label": text that names something; "integer"; "number").
         For ``"orders"``, ``column`` is the path in the nested list.
 

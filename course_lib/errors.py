@@ -93,7 +93,7 @@ def check_type(argument: str, value: object, kind: type, rule: str, advice: str)
 
 def check_dataframe(argument: str, data: object) -> pd.DataFrame:
     """Return `data` if it is a DataFrame with at least one row."""
-    rule = "must be a pandas DataFrame, one row an observation"
+    rule = "must be a pandas DataFrame, one row per observation"
     advice = "Build one with pandas.DataFrame(...) or pandas.read_csv(...)."
     check_type(argument, data, pd.DataFrame, rule, advice)
     if len(data) == 0:

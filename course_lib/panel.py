@@ -63,9 +63,9 @@ class PanelComparison:
         Fixed effects, random effects (Swamy–Arora), pooled OLS, and random effects with
         ``<term>_within`` and ``<term>_between``. Conventional covariances.
     table : DataFrame
-        One row a term: ``term``, then ``pooled``, ``fe``, ``re``, and Mundlak's ``within`` and
-        ``between``, each followed by its standard error (``fe_se``); missing where a model has
-        no such coefficient. The FE intercept is the mean of the entities' intercepts.
+        One row per term: ``term``, then ``pooled``, ``fe``, ``re``, and Mundlak's ``within``
+        and ``between``, each followed by its standard error (``fe_se``); missing where a
+        model has no such coefficient. The FE intercept is the mean of the entities' intercepts.
     hausman, hausman_sigmamore : HausmanTestResults
         The classical test, without the constant (Hausman 1978, Econometrica 46(6),
         doi:10.2307/1913827), and with the error variance of RE in both covariances.
@@ -365,7 +365,7 @@ def _between_equals_within(result: RandomEffectsResults, terms: list[str]) -> Wa
 
 
 def _table(terms: list[str], invariant: list[str], *results: PanelResults) -> pd.DataFrame:
-    """One row a term, an estimate and a standard error per model."""
+    """One row per term, an estimate and a standard error per model."""
     pooled, fe, re, mundlak = results
     # What does not vary within entities has its coefficient between them, under its own name
     plain = ("Intercept", *invariant)

@@ -1,28 +1,40 @@
 """Change the shape of multilevel data, and say at which level a variable varies.
 
-:func:`within_between` splits a variable into the group mean (between groups) and the deviation
-from it (within groups). :func:`variance_by_level` says how much of the variance lies at either
-level, and so whether a variable belongs to the observations, to the groups, or to both.
-:func:`impute_within` fills gaps with the group mean, to show what that does.
-Waves (`course_lib.waves`) and nested records (`course_lib.nested`) are reached from here too.
+Three things, each by itself:
+
+* Within and between: :func:`within_between` splits a variable into the group mean and the
+  deviation from it; :func:`variance_by_level` says how much of the variance lies at either
+  level; :func:`impute_within` fills gaps with the group mean, to show what that does.
+* Wide and long: :func:`to_long` turns waves in columns into waves in rows, :func:`to_wide`
+  turns them back, without loss. The names of wide columns carry a number (``score1``,
+  ``score2``); in the long table this number is a column, so that time can enter a model.
+* Nested records and their labels: a label such as "class 1" names a class only together with
+  its school. :func:`flatten_nested` carries the keys of all levels into each row;
+  :func:`encode_levels` numbers the units of each level so that class 1 of school A and class 1
+  of school B get different codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from course_lib.errors import (
+    check_choice,
+    check_columns,
     check_dataframe,
     check_names,
     check_no_missing,
     check_numeric,
     course_error,
+    listing,
+    reject_rows,
+    suggestion,
 )
-from course_lib.nested import LevelCoding, encode_levels, flatten_nested
-from course_lib.waves import to_long, to_wide
 
 __all__ = [
     "LevelCoding",
@@ -38,6 +50,7 @@ __all__ = [
 # Group means that should be equal differ by the rounding of their sums; by how much, relative
 # to the largest value of the column, they may differ before they count as different.
 ROUNDING = 1e-12
+WAVE = r"-?\d+(?:\.\d+)?"  # what may follow the stub in the name of a wide column
 
 
 def within_between(
@@ -51,7 +64,7 @@ def within_between(
     Parameters
     ----------
     data : DataFrame
-        One row an observation; it is not changed.
+        One row per observation; it is not changed.
     columns : str or sequence of str
         Numeric columns to split. Missing values are allowed: the mean is over the observed
         values of the group, ``x_within`` stays missing where x is, and ``x_between`` is
@@ -106,7 +119,7 @@ def variance_by_level(
     Parameters
     ----------
     data : DataFrame
-        One row an observation.
+        One row per observation.
     columns : str or sequence of str
         Numeric columns; missing values are left out.
     by : str or sequence of str
@@ -115,8 +128,8 @@ def variance_by_level(
     Returns
     -------
     DataFrame
-        Two rows a column. ``column``; ``level`` ("within" or "between"); ``variance`` (squared
-        units of the column); ``share`` of the total (missing for a constant);
+        Two rows per column. ``column``; ``level`` ("within" or "between"); ``variance``
+        (squared units of the column); ``share`` of the total (missing for a constant);
         ``n_groups`` with an observed value; ``n_groups_varying``, those with different values
         inside; ``varies_at``, the same on both rows: "within" (all groups have one mean),
         "between" (constant within each group), "both" or "neither" (constant).
@@ -173,7 +186,7 @@ def impute_within(
     Parameters
     ----------
     data : DataFrame
-        One row an observation; it is not changed.
+        One row per observation; it is not changed.
     columns : str or sequence of str
         Numeric columns to fill.
     by : str or sequence of str
@@ -185,7 +198,7 @@ def impute_within(
         A copy of `data`; a column that had gaps is now float. Groups without any observed
         value stay missing.
     report : DataFrame
-        One row a column: ``column``, ``n_missing`` before, ``n_filled``, ``n_left`` missing,
+        One row per column: ``column``, ``n_missing`` before, ``n_filled``, ``n_left`` missing,
         ``n_groups_empty`` (groups without an observed value).
 
     Raises
@@ -227,3 +240,496 @@ def _check(
 def _group_mean(values: pd.Series, keys: list[pd.Series]) -> pd.Series:
     """Return the mean of each row's group, in the order of the rows."""
     return values.groupby(keys, observed=True).transform("mean")
+
+
+# ---- wide and long ---------------------------------------------------------------------
+
+
+def to_long(
+    data: pd.DataFrame,
+    stubs: str | Sequence[str] | Mapping[str, str],
+    id: str | Sequence[str],
+    wave: str = "wave",
+    sep: str = "",
+) -> pd.DataFrame:
+    """Turn waves in columns into waves in rows: ``score1, score2`` -> ``wave, score``.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per unit; it is not changed.
+    stubs : str, sequence of str, or dict
+        What the names of the wave columns begin with; each stub becomes one value column.
+        A dict gives the value columns another name: ``{"time": "value"}``.
+    id : str or sequence of str
+        Column that identifies the unit, or several that do so together.
+    wave : str
+        Name of the new column. It holds numbers: 1 from ``score1``, 0.5 from ``score0.5``.
+    sep : str
+        What stands between stub and number, as "_" in ``score_1``.
+
+    Returns
+    -------
+    DataFrame
+        Units in the order of `data`, waves ascending within them. First the columns that
+        belong to no stub, repeated in every wave, then `wave` (integer, if all labels are),
+        then one column per stub. Missing values keep their row, and every column keeps its
+        type (wave columns of several number types get the common one).
+
+    Raises
+    ------
+    CourseError
+        If units are missing or repeated, a stub has no wave columns or other waves than the
+        rest, two columns claim one wave or two stubs one column, the waves of a stub differ
+        in type, or a name is taken.
+    """
+    data, names, ids = _check_reshape(data, "stubs", stubs, id, sep)
+    _reject_repeated(data, ids, "must identify each row of a wide table")
+    found = {stub: _wave_columns(data, stub, ids, sep) for stub in names}
+    used = [column for columns in found.values() for column in columns.values()]
+    shared = sorted({column for column in used if used.count(column) > 1})
+    if shared:
+        rule = "must not claim a column twice"
+        raise course_error("stubs", rule, listing(shared), "Rename these columns.")
+    waves = sorted({number for columns in found.values() for number in columns})
+    lacking = [f"{s}{sep}{w:g}" for s, cols in found.items() for w in waves if w not in cols]
+    if lacking:
+        rule = f"must all have the same waves ({listing(f'{w:g}' for w in waves)})"
+        advice = "Reshape the stubs one by one, or add the column with missing values."
+        raise course_error("stubs", rule, f"no column {listing(lacking)}", advice)
+    for stub, columns in found.items():
+        _check_one_type(data, stub, columns.values())
+    kept = [column for column in data.columns if column not in used]
+    _check_free([wave, *names.values()], kept)
+    rows = np.arange(len(data))
+    long = data[kept].take(np.repeat(rows, len(waves))).reset_index(drop=True)
+    long[wave] = np.tile(waves, len(data))
+    by_unit = np.arange(len(long)).reshape(len(waves), len(data)).T.ravel()
+    for stub, name in names.items():
+        stacked = pd.concat([data[found[stub][number]] for number in waves])
+        long[name] = stacked.array.take(by_unit)
+    return long
+
+
+def to_wide(
+    data: pd.DataFrame,
+    values: str | Sequence[str] | Mapping[str, str],
+    id: str | Sequence[str],
+    wave: str = "wave",
+    sep: str = "",
+    unbalanced: str = "error",
+) -> pd.DataFrame:
+    """Turn waves in rows into waves in columns; the inverse of :func:`to_long`.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per unit and wave; it is not changed.
+    values : str, sequence of str, or dict
+        Columns that vary over the waves. A dict gives the wide columns another stub:
+        ``{"value": "time"}``.
+    id, sep
+        As in :func:`to_long`.
+    wave : str
+        Numeric column of waves.
+    unbalanced : {"error", "missing"}
+        What to do if a unit has no row for a wave: raise, or leave the cell missing. Integer
+        and boolean columns then become pandas' nullable ``Int64`` and ``boolean``.
+
+    Returns
+    -------
+    DataFrame
+        Units in the order in which they first appear. First `id` and the other columns, which
+        must be constant within a unit, then the waves of each value column, ascending.
+
+    Raises
+    ------
+    CourseError
+        If a unit or wave is missing, a unit has two rows for a wave or (unless allowed) none,
+        another column varies within a unit, or a name is taken or would be misread.
+    """
+    data, names, ids = _check_reshape(data, "values", values, id, sep)
+    check_columns("values", data, names)
+    check_choice("unbalanced", unbalanced, ["error", "missing"])
+    check_numeric("wave", data, [wave])
+    reject_rows("wave", "must not be missing", data, data[wave].isna(), ids, "Drop the rows.")
+    _reject_repeated(data, [*ids, wave], "must have one row per unit and wave")
+    unit = data.groupby(ids, sort=False, observed=True).ngroup().to_numpy()
+    place, waves = pd.factorize(data[wave], sort=True)
+    where = np.full((unit.max() + 1, len(waves)), -1)  # the row of each unit and wave
+    where[unit, place] = np.arange(len(data))
+    gaps = bool((where < 0).any())
+    if gaps and unbalanced == "error":
+        reject_rows(
+            "data",
+            f"must have all {len(waves)} waves of every unit",
+            data,
+            (where < 0).any(axis=1)[unit],
+            [*ids, wave],
+            "Add the missing rows, or pass unbalanced='missing'.",
+        )
+    others = [column for column in data.columns if column not in {*ids, wave, *names}]
+    for column in others:
+        _check_constant(data, column, unit, [*ids, wave, column])
+    labels = [_wave_label(number) for number in waves]
+    for stub in names.values():
+        misread = [c for c in others if re.fullmatch(re.escape(stub + sep) + WAVE, str(c))]
+        if misread:
+            rule = "must not share their stub with a column that is no wave of it"
+            got = f"'{misread[0]}' beside '{stub}{sep}{labels[0]}'"
+            advice = "Rename that column, or give the values another stub with a dict."
+            raise course_error("values", rule, got, advice)
+    new = [f"{stub}{sep}{label}" for stub in names.values() for label in labels]
+    _check_free(new, [])
+    wide = data[[*ids, *others]].take(where.max(axis=1)).reset_index(drop=True)
+    blocks = {}
+    for column, stub in names.items():
+        cells = data[column]
+        if gaps and cells.dtype.kind in "iub" and isinstance(cells.dtype, np.dtype):
+            cells = cells.convert_dtypes()
+        for k, label in enumerate(labels):
+            blocks[f"{stub}{sep}{label}"] = cells.array.take(where[:, k], allow_fill=gaps)
+    return pd.concat([wide, pd.DataFrame(blocks)], axis=1)
+
+
+def _check_reshape(
+    data: object, argument: str, values: object, id: str | Sequence[str], sep: str
+) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """Check what both reshapes need; return data, old names -> new names, and the ids."""
+    data = check_dataframe("data", data)
+    if isinstance(values, str):
+        values = [values]
+    names = dict(values) if isinstance(values, Mapping) else {name: name for name in values}
+    ids, _ = check_names("id", id), check_names(argument, names)
+    texts = [*names, *names.values(), sep]
+    if not all(isinstance(text, str) for text in texts):
+        rule = "must be text, as is sep"
+        raise course_error(argument, rule, listing(map(repr, texts)), "Put it in quotes.")
+    check_columns("id", data, ids)
+    missing = data[ids].isna().any(axis=1)
+    reject_rows("id", "must not be missing", data, missing, data.columns[:4], "Drop the rows.")
+    return data, names, ids
+
+
+def _reject_repeated(data: pd.DataFrame, keys: list[str], rule: str) -> None:
+    repeated = data.duplicated(keys, keep=False)
+    advice = "Find out which row is right, or add the column that tells them apart to id."
+    reject_rows("id", rule, data, repeated, keys, advice)
+
+
+def _wave_columns(data: pd.DataFrame, stub: str, ids: list[str], sep: str) -> dict:
+    """Return number of the wave -> column of one stub."""
+    names = [column for column in data.columns if isinstance(column, str)]
+    pattern = re.compile(re.escape(stub + sep) + f"({WAVE})")
+    labels = {c: m[1] for c in names if c not in ids and (m := pattern.fullmatch(c))}
+    if not labels:
+        near = [column for column in names if column.startswith(stub)]
+        raise course_error(
+            "stubs",
+            f"must begin the names of wave columns, as {stub}{sep}1",
+            f"'{stub}' without any",
+            f"With this beginning there is: {listing(near) or 'nothing'}. Check stub and sep.",
+        )
+    kind = float if any("." in label for label in labels.values()) else int
+    columns = {}
+    for column, label in labels.items():
+        if kind(label) in columns:
+            rule = "must have one column per wave"
+            got = f"'{columns[kind(label)]}' and '{column}' for wave {kind(label)}"
+            raise course_error("stubs", rule, got, "Rename or drop one of them.")
+        columns[kind(label)] = column
+    return columns
+
+
+def _check_constant(data: pd.DataFrame, column: str, unit: np.ndarray, show: list) -> None:
+    """Raise unless each unit has one value of the column, or none at all."""
+    value = pd.factorize(data[column])[0]  # missing is -1
+    first = pd.Series(value).groupby(unit).transform("first").to_numpy()
+    rule = f"must have '{column}' constant within a unit, or among the values"
+    advice = f"Correct or drop it, or add '{column}' to values."
+    reject_rows("data", rule, data, value != first, show, advice)
+
+
+def _wave_label(number: float) -> str:
+    """Write a wave so that :func:`to_long` reads back the same number of the same type."""
+    if isinstance(number, int | np.integer):
+        return str(number)
+    return np.format_float_positional(number, trim="0")
+
+
+def _check_one_type(data: pd.DataFrame, stub: str, columns: Iterable[str]) -> None:
+    types = {column: data[column].dtype for column in columns}
+    numbers = all(kind.kind in "iuf" for kind in types.values())
+    if len(set(types.values())) > 1 and not numbers:
+        got = f"for '{stub}': {listing(f'{column} {kind}' for column, kind in types.items())}"
+        advice = "Convert them first, for example with pandas.to_numeric."
+        raise course_error("stubs", "must have waves of one type", got, advice)
+
+
+def _check_free(new: list[str], kept: list[str]) -> None:
+    taken = [name for i, name in enumerate(new) if name in kept or name in new[:i]]
+    if taken:
+        rule = "must leave the names of the new columns free"
+        advice = "Rename the old column, or choose another name (a dict renames values)."
+        raise course_error("data", rule, f"{listing(taken)} more than once", advice)
+
+
+# ---- nested records and level codes ----------------------------------------------------
+
+
+def flatten_nested(
+    records: dict | Sequence[dict],
+    path: str | Sequence[str],
+    keys: Sequence[str | None],
+    empty: str = "error",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Turn records that hold lists of records into one row per innermost item.
+
+    Parameters
+    ----------
+    records : dict or sequence of dict
+        The outermost level, as read from JSON.
+    path : str or sequence of str
+        The fields that hold the lists, from outside to inside: ``["orders", "items"]``.
+    keys : sequence of str or None
+        The field that names a unit within its parent, for the records and each level of
+        `path`: ``["user", "id", "name"]``. With None, the units of the level are numbered
+        1, 2, … within their parent in a column ``<level>_number`` (``record_number`` for the
+        outermost). Plain values instead of innermost records (``["laptop", "mouse"]``) have
+        no fields: use None.
+    empty : {"error", "drop"}
+        What to do with a unit whose list is empty, such as a user without orders. It has no
+        row in the result; dropped units are counted.
+
+    Returns
+    -------
+    rows : DataFrame
+        The fields of the records under their own names, deeper ones as ``<level>_<field>``
+        (``orders_id``, ``items_price``), plain values as ``<level>``; the key of each level
+        first. A field that is only sometimes there is missing elsewhere. Units of a level are
+        told apart by its key together with all keys before it.
+    counts : DataFrame
+        One row per level, outermost first: ``level``, ``n_units`` in the records, ``n_empty``
+        units without children; the innermost ``n_units`` is the number of rows.
+
+    Raises
+    ------
+    CourseError
+        If a level is missing, empty (unless allowed), or not a list throughout; if units of a
+        level are records in one place and plain values in another; if a key is missing,
+        repeated within its parent, or of mixed type; if a field is nested but not in `path`,
+        or holds mixed types; or if two fields get the same name. The message says where.
+    """
+    path = [path] if isinstance(path, str) else list(path)
+    if not path:
+        raise course_error("path", "must name at least one field", "none", "Try ['orders'].")
+    if isinstance(keys, str) or len(keys) != len(path) + 1:
+        rule = f"must hold a key for the records and one for each of path ({len(path)})"
+        advice = "Use None for a level whose units have no name of their own."
+        raise course_error("keys", rule, repr(keys), advice)
+    records = [records] if isinstance(records, dict) else records
+    check_choice("empty", empty, ["error", "drop"])
+    counts = {level: {"n_units": 0, "n_empty": 0} for level in ["record", *path]}
+    found = list(_walk(records, ["record", *path], list(keys), "records", empty, counts))
+    if not found:
+        rule = f"must have at least one of '{path[-1]}'"
+        raise course_error("records", rule, "none", "Check the file.")
+    places, rows = zip(*found, strict=True)
+    plain = [path[-1] in row for row in rows]
+    if any(plain) and not all(plain):
+        record, value = (places[plain.index(kind)] for kind in (False, True))
+        rule = f"must have either records or plain values in every '{path[-1]}'"
+        got = f"a record at {record}, a value at {value}"
+        raise course_error("records", rule, got, "Bring them to one shape first.")
+    table = pd.DataFrame(rows)
+    for column in table.columns:
+        _check_column(column, [row.get(column) for row in rows], places)
+    return table, pd.DataFrame([{"level": level, **n} for level, n in counts.items()])
+
+
+def _walk(
+    units: object,
+    levels: list[str],
+    keys: list[str | None],
+    where: str,
+    empty: str,
+    counts: dict[str, dict[str, int]],
+) -> Iterator[tuple[str, dict]]:
+    """Yield place and row of each innermost unit, and count; `levels` begins with `units`'."""
+    level, key, deeper = levels[0], keys[0], levels[1:]
+    if not isinstance(units, list | tuple):
+        rule = f"must have a list at {where}"
+        advice = "Put a single unit into a list of one."
+        raise course_error("records", rule, f"{units!r:.40} ({type(units).__name__})", advice)
+    seen: dict[object, str] = {}
+    for i, unit in enumerate(units):
+        place = f"{where}[{i}]"
+        own = _own_fields(unit, i, level, where, key, deeper[:1])
+        name = next(iter(own.values()))
+        if name in seen:
+            got = f"{key}={name!r} at {seen[name]} and {place}"
+            advice = "Merge the two, or pass None as the key of this level."
+            raise course_error("keys", f"must name each unit of {where} once", got, advice)
+        seen[name] = place
+        counts[level]["n_units"] += 1
+        if not deeper:
+            yield place, own
+            continue
+        children, below = _field(unit, deeper[0], place, "path"), f"{place}.{deeper[0]}"
+        if isinstance(children, list | tuple) and not children:
+            if empty == "error":
+                rule = "must not have a unit without children, which can have no row"
+                advice = "Pass empty='drop' to leave such units out and count them."
+                raise course_error("records", rule, f"an empty list at {below}", advice)
+            counts[level]["n_empty"] += 1
+        for inner, row in _walk(children, deeper, keys[1:], below, empty, counts):
+            twice = [column for column in own if column in row]
+            if twice:
+                rule = "must not give two fields one name"
+                got = f"'{twice[0]}' at {place} and {inner}"
+                raise course_error("records", rule, got, "Rename the outer field.")
+            yield inner, own | row
+
+
+def _own_fields(
+    unit: object, i: int, level: str, where: str, key: str | None, below: list[str]
+) -> dict:
+    """Return the fields of one unit with their column names, its key first."""
+    place, prefix = f"{where}[{i}]", "" if where == "records" else f"{level}_"
+    name = {f"{level}_number": i + 1} if key is None else {}
+    if not isinstance(unit, dict):
+        if below or key is not None or unit is None or isinstance(unit, list | tuple):
+            rule = f"must have a record at {place}"
+            advice = "Correct it; for innermost plain values the key is None."
+            raise course_error("records", rule, f"{unit!r:.40}", advice)
+        return name | {level: unit}
+    fields = {field: value for field, value in unit.items() if field not in below}
+    for field, value in fields.items():
+        if isinstance(value, dict | list | tuple):
+            rule = "must lead through every nested field"
+            got = f"'{field}' at {place}, a {type(value).__name__}"
+            raise course_error("path", rule, got, "Add it to path, or remove the field.")
+    if key is not None:
+        name = {prefix + key: _field(unit, key, place, "keys")}
+    return name | {prefix + field: value for field, value in fields.items()}
+
+
+def _field(unit: dict, name: str, place: str, argument: str) -> object:
+    if unit.get(name) is None:
+        rule = "must name fields that are there and not missing"
+        raise course_error(argument, rule, f"'{name}' at {place}", suggestion(name, unit))
+    return unit[name]
+
+
+def _check_column(column: str, values: list, places: Sequence[str]) -> None:
+    """Raise if a column holds values of several types; int and float are one."""
+    seen: dict[type, str] = {}
+    for value, place in zip(values, places, strict=True):
+        if value is not None:
+            seen.setdefault(float if type(value) is int else type(value), place)
+    if len(seen) > 1:
+        rule = f"must have one type of '{column}'"
+        got = listing(f"{kind.__name__} at {place}" for kind, place in seen.items())
+        raise course_error("records", rule, got, "Convert the values before flattening.")
+
+
+@dataclass(frozen=True, eq=False)
+class LevelCoding:
+    """What :func:`encode_levels` returns: the codes and the way back.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        The levels, outermost first.
+    codes : DataFrame
+        Columns ``<level>_code``, the index of the data; `data.join(coding.codes)` adds them.
+    labels : dict of str to DataFrame
+        For each level, the labels of unit 0, 1, …: its own and those of its parents.
+    """
+
+    levels: tuple[str, ...]
+    codes: pd.DataFrame
+    labels: dict[str, pd.DataFrame]
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """One row per level: n_units, n_labels, and n_reused (labels of several units)."""
+        used = {level: self.labels[level][level].value_counts() for level in self.levels}
+        return pd.DataFrame(
+            {
+                "level": self.levels,
+                "n_units": [len(self.labels[level]) for level in self.levels],
+                "n_labels": [len(used[level]) for level in self.levels],
+                "n_reused": [int((used[level] > 1).sum()) for level in self.levels],
+            }
+        )
+
+    def decode(self, level: str, codes: Sequence[int] | pd.Series) -> pd.DataFrame:
+        """Return the labels of units: one column per level down to `level`, one row per code.
+
+        Parameters
+        ----------
+        level : str
+            One of `levels`.
+        codes : sequence of int or Series
+            Codes of that level; the index of a Series is kept.
+
+        Raises
+        ------
+        CourseError
+            If there is no such level or code.
+        """
+        labels = self.labels[check_choice("level", level, self.levels)]
+        codes = codes if isinstance(codes, pd.Series) else pd.Series(list(codes))
+        unknown = [code for code in codes if code not in labels.index]
+        if unknown:
+            rule = f"must be codes of '{level}', 0 to {len(labels) - 1}"
+            advice = "Codes of one level say nothing at another."
+            raise course_error("codes", rule, listing(unknown), advice)
+        return labels.loc[codes].set_axis(codes.index)
+
+
+def encode_levels(data: pd.DataFrame, levels: Sequence[str]) -> LevelCoding:
+    """Give the units of nested levels numbers, each together with its parents.
+
+    Units are numbered 0, 1, … in the order of their labels, parents first, so that the
+    children of one parent have consecutive codes. A code is a name: do not calculate with it.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation.
+    levels : sequence of str
+        Columns of labels, outermost first: ``["school", "class_number"]``.
+
+    Returns
+    -------
+    LevelCoding
+
+    Raises
+    ------
+    CourseError
+        If a column is missing or named twice, or labels are missing or of several types.
+    """
+    data, levels = check_dataframe("data", data), check_names("levels", levels)
+    check_columns("levels", data, levels)
+    missing = data[levels].isna().any(axis=1)
+    reject_rows("levels", "must not be missing", data, missing, levels, "Drop these rows.")
+    for level in levels:
+        kinds = data[level].map(type)
+        reject_rows(
+            "levels",
+            f"must have labels of one type in '{level}' (here {kinds.iloc[0].__name__})",
+            data,
+            kinds != kinds.iloc[0],
+            levels,
+            f"Convert them first: data['{level}'].astype(str).",
+        )
+    codes, labels = {}, {}
+    for depth, level in enumerate(levels, start=1):
+        keys = data[levels[:depth]]
+        code = keys.groupby(levels[:depth], observed=True).ngroup()
+        codes[f"{level}_code"] = code
+        first = np.unique(code, return_index=True)[1]
+        labels[level] = keys.take(first).reset_index(drop=True)
+    return LevelCoding(tuple(levels), pd.DataFrame(codes, index=data.index), labels)

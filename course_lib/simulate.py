@@ -164,7 +164,7 @@ class RandomSlopeDesign:
     """Groups that each have their own line, with a regressor that may be confounded.
 
     For row i of group j, ``y = β₀ + β₁ x + a_j + b_j x + e`` and ``x = mean_x + m_j + w``.
-    With n rows a group and `mean_x` 0, the regression of group means on group means has
+    With n rows per group and `mean_x` 0, the regression of group means on group means has
     slope ``β₁ + ρ sd(a) sd(m) / (var(m) + var(w)/n)``; within groups the slope is β₁. So
     a strongly negative ρ gives Simpson's paradox.
 

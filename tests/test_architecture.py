@@ -22,7 +22,7 @@ FIRST = {"datasets", "simulate", "reshape", "mixed", "plots"}
 SECOND = {"panel", "diagnostics", "explain"}
 WINGS = (
     {"errors": set()}
-    | {wing: GROUND for wing in FIRST}
+    | {wing: GROUND for wing in sorted(FIRST)}
     | {
         "panel": {"errors", "reshape", "mixed"},
         "diagnostics": {"errors", "mixed"},

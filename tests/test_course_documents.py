@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 
 import course_lib
-from course_lib.diagnostics import convergence, residuals
-from course_lib.diagnostics import variance_explained as diagnostics
-from course_lib.mixed import compare
+from course_lib import diagnostics
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS, LIBRARY = ROOT / "chapters", ROOT / "course_lib"
@@ -225,7 +223,7 @@ def lme4_names():
     fits["small"] = course_lib.lmer("Reaction ~ Days + (1 | Subject)", data)
     tables = {"data": data, "new": data.head(3), "y": data["Reaction"].to_numpy() + 1}
     names = {"formula": formula, "rng": np.random.default_rng(1)}
-    modules = (course_lib, diagnostics, convergence, residuals, compare)
+    modules = (course_lib, diagnostics)
     library = {name: value for module in modules for name, value in vars(module).items()}
     public = {name: value for name, value in library.items() if not name.startswith("_")}
     return public | fits | tables | names

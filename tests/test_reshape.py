@@ -199,15 +199,3 @@ def test_impute_within_nullable_integers_become_float(pupils):
     pupils["n"] = pd.array([1, None, 2, 3, None], dtype="Int64")
     filled, _ = impute_within(pupils, "n", by="school")
     assert filled["n"].tolist() == [1.0, 1.0, 2.0, 3.0, 2.5]
-
-
-def test_everything_that_reshapes_is_reached_from_reshape():
-    from course_lib import nested, reshape, waves
-
-    for module, names in (
-        (waves, ["to_long", "to_wide"]),
-        (nested, ["LevelCoding", "encode_levels", "flatten_nested"]),
-    ):
-        for name in names:
-            assert name in reshape.__all__
-            assert getattr(reshape, name) is getattr(module, name)

@@ -17,8 +17,13 @@ from course_lib.diagnostics.envelope import (
     sorted_residuals,
 )
 from course_lib.diagnostics.influence import influence
-from course_lib.diagnostics.residuals import leverages, random_effects_frame, residual_frame
-from course_lib.diagnostics.variance_explained import icc, normality_tests, r2
+from course_lib.diagnostics.residuals import (
+    leverages,
+    normality_tests,
+    random_effects_frame,
+    residual_frame,
+)
+from course_lib.diagnostics.variance_explained import icc, r2, variance_parts
 
 __all__ = [
     "all_optimizers",
@@ -40,4 +45,5 @@ __all__ = [
     "simulated_envelope",
     "sorted_modes",
     "sorted_residuals",
+    "variance_parts",
 ]

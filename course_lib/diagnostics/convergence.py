@@ -17,10 +17,14 @@ import pandas as pd
 from scipy.optimize import minimize
 
 from course_lib.errors import check_choice, check_finite, course_error
-from course_lib.mixed.compare import check_fit
 from course_lib.mixed.cross_products import CrossProducts, FactorArrays, cross_products
-from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices, solve
-from course_lib.mixed.result import LmerResult, lmer
+from course_lib.mixed.deviance import (
+    deviance_and_gradient,
+    diagonal,
+    lambda_matrices,
+    solve,
+)
+from course_lib.mixed.result import LmerResult, check_fit, lmer
 from course_lib.mixed.search import SINGULAR
 
 __all__ = [
@@ -36,7 +40,7 @@ __all__ = [
 GRADIENT = 2e-3  # lme4's check.conv.grad
 FLAT = 1e-6  # smallest over largest curvature; differences of gradients are good to 1e-8
 STEP = 1e-4  # for differences of exact gradients
-# All searches minimise the deviance a group, as `course_lib.mixed.search` does.
+# All searches minimise the deviance per group, as `course_lib.mixed.search` does.
 LBFGS = {"ftol": 1e-15, "gtol": 1e-6, "maxiter": 500}
 # name: (needs the gradient, options). Tight, so that they are compared by where they end.
 OPTIMIZERS = {
@@ -76,7 +80,7 @@ def check_convergence(fit: LmerResult) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a check: value, threshold, verdict ("passed" or "failed"), advice.
+        One row per check: value, threshold, verdict ("passed" or "failed"), advice.
     """
     check_fit("fit", fit)
     products, theta = fit.standardised.products, fit.estimate.optimum.theta
@@ -88,22 +92,33 @@ def check_convergence(fit: LmerResult) -> pd.DataFrame:
     steps = along / np.where(flat, 1.0, np.sqrt(np.abs(curvatures)))
     standard = lambda_matrices(theta, products.masks)
     smallest_theta = min(lam.diagonal().min() for lam in standard)
+    largest_step = np.abs(directions @ steps).max()
+    flattest = curvatures.min() / np.abs(curvatures).max()
     rows = [
-        ("scaled_gradient", np.abs(directions @ steps).max(), GRADIENT, False, _SEARCH),
-        ("hessian", curvatures.min() / np.abs(curvatures).max(), FLAT, True, _FLAT),
-        ("relative_theta", smallest_theta, SINGULAR, True, _SINGULAR),
+        _check("scaled_gradient", largest_step, GRADIENT, largest_step < GRADIENT, _SEARCH),
+        _check("hessian", flattest, FLAT, flattest > FLAT, _FLAT),
+        _check(
+            "relative_theta", smallest_theta, SINGULAR, smallest_theta > SINGULAR, _SINGULAR
+        ),
     ]
     for factor, lam in zip(fit.frame.factors, standard, strict=True):
         sd = np.linalg.svd(lam, compute_uv=False)
         ratio = sd[-1] / sd[0] if sd[0] > 0 else 0.0
-        rows.append((f"pca: {factor.name}", ratio, SINGULAR, True, _FEWER))
-    table = [
-        (check, value, threshold, "passed" if passed else "failed", "" if passed else advice)
-        for check, value, threshold, above, advice in rows
-        for passed in [bool(value > threshold if above else value < threshold)]
-    ]
-    columns = ["check", "value", "threshold", "verdict", "advice"]
-    return pd.DataFrame(table, columns=columns).set_index("check")
+        rows.append(_check(f"pca: {factor.name}", ratio, SINGULAR, ratio > SINGULAR, _FEWER))
+    return pd.DataFrame(rows).set_index("check")
+
+
+def _check(
+    check: str, value: float, threshold: float, passed: bool, advice: str
+) -> dict[str, object]:
+    """One row of `check_convergence`; advice stands only where the check failed."""
+    return {
+        "check": check,
+        "value": value,
+        "threshold": threshold,
+        "verdict": "passed" if passed else "failed",
+        "advice": "" if passed else advice,
+    }
 
 
 _SEARCH = "The search stopped early: try all_optimizers, or a simpler random part."
@@ -113,7 +128,7 @@ _FLAT = (
 )
 _SINGULAR = (
     "A variance is zero or a correlation is ±1: the optimum, but on the boundary. Keep it and "
-    "say so, drop the term, use ||, or test it with compare.lr_test(method='boundary')."
+    "say so, drop the term, use ||, or test it with lr_test(method='boundary')."
 )
 _FEWER = (
     "The random effects vary in fewer directions than the formula has terms: see "
@@ -150,7 +165,7 @@ def random_effects_pca(fit: LmerResult, scaled: bool = True) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a component: group, component (1, 2, …), sd (over σ), share of the group's
+        One row per component: group, component (1, 2, …), sd (over σ), share of the group's
         variance (NaN where that is zero).
     """
     check_fit("fit", fit)
@@ -175,10 +190,10 @@ class ScaleReport:
     Attributes
     ----------
     columns : DataFrame
-        One row a column of the fixed part and of each grouping factor: part, column, mean, sd,
-        offset (|mean| / sd; NaN for a constant column).
+        One row per column of the fixed part and of each grouping factor: part, column, mean,
+        sd, offset (|mean| / sd; NaN for a constant column).
     conditions : DataFrame
-        One row a part: condition (largest over smallest singular value of its columns; digits
+        One row per part: condition (largest over smallest singular value of its columns; digits
         are lost when its square nears 1e16) and condition_scaled, after the internal scaling.
     """
 
@@ -194,7 +209,7 @@ def scale_report(formula: str, data: pd.DataFrame) -> ScaleReport:
     formula : str
         As for `course_lib.mixed.result.lmer`.
     data : DataFrame
-        One row an observation.
+        One row per observation.
 
     Returns
     -------
@@ -241,7 +256,7 @@ def optimizer_trace(
     formula : str
         As for `course_lib.mixed.result.lmer`.
     data : DataFrame
-        One row an observation.
+        One row per observation.
     scaled : bool
         In standard units.
     reml : bool
@@ -250,7 +265,7 @@ def optimizer_trace(
     Returns
     -------
     DataFrame
-        One row an evaluation: deviance (in the units of the data), excess (over the optimum
+        One row per evaluation: deviance (in the units of the data), excess (over the optimum
         that `lmer` finds), gradient_norm (with respect to the θ that is searched), then that θ
         entry by entry. An evaluation that breaks down (a matrix no longer positive definite in
         floating point) is the last row, with NaN. ``attrs["ending"]`` says how the search
@@ -259,7 +274,7 @@ def optimizer_trace(
     check_choice("scaled", scaled, (True, False))
     fit = lmer(formula, data, reml)
     products, shift = _problem(fit, scaled)
-    start, evaluations = _identity(products), []
+    start, evaluations = diagonal(products.masks).astype(float), []
 
     def objective(theta):
         evaluations.append([np.nan, np.nan, np.nan, *theta])
@@ -293,7 +308,7 @@ def deviance_at(
     formula : str
         As for `course_lib.mixed.result.lmer`.
     data : DataFrame
-        One row an observation.
+        One row per observation.
     theta : array_like, shape (..., n_theta)
         Free entries of Λ, column by column, in standard units or (``scaled=False``) in those of
         the data.
@@ -333,11 +348,6 @@ def _problem(fit: LmerResult, scaled: bool) -> tuple[CrossProducts, float]:
     return cross_products(fit.frame.X, fit.frame.y, factors), 0.0
 
 
-def _identity(products: CrossProducts) -> np.ndarray:
-    """θ of Λ = I."""
-    return np.concatenate([np.eye(len(mask)).T[mask.T] for mask in products.masks])
-
-
 def all_optimizers(formula: str, data: pd.DataFrame, reml: bool = True) -> pd.DataFrame:
     """Fit by several SciPy optimisers, all from Λ = I in standard units; lme4's ``allFit``.
 
@@ -346,14 +356,14 @@ def all_optimizers(formula: str, data: pd.DataFrame, reml: bool = True) -> pd.Da
     formula : str
         As for `course_lib.mixed.result.lmer`.
     data : DataFrame
-        One row an observation.
+        One row per observation.
     reml : bool
         REML criterion instead of the ML deviance.
 
     Returns
     -------
     DataFrame
-        One row an optimiser: deviance (where it ended), above_best (over the lowest of them),
+        One row per optimiser: deviance (where it ended), above_best (over the lowest of them),
         n_evaluations, gradient_norm (where it ended), converged (its own word), then the fixed
         effects there, in the units of the data.
     """
@@ -375,7 +385,7 @@ def all_optimizers(formula: str, data: pd.DataFrame, reml: bool = True) -> pd.Da
 
 
 def _search(name: str, products: CrossProducts, reml: bool):
-    """Minimise the deviance a group with one of `OPTIMIZERS`."""
+    """Minimise the deviance per group with one of `OPTIMIZERS`."""
     with_gradient, options = OPTIMIZERS[name]
     size = max(products.n_levels)
 
@@ -383,6 +393,6 @@ def _search(name: str, products: CrossProducts, reml: bool):
         deviance, gradient = deviance_and_gradient(theta, products, reml)
         return (deviance / size, gradient / size) if with_gradient else deviance / size
 
-    start = _identity(products)
+    start = diagonal(products.masks).astype(float)
     jac = True if with_gradient else None
     return minimize(objective, start, jac=jac, method=name, options=options)

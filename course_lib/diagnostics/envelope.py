@@ -29,8 +29,7 @@ from course_lib.errors import (
     check_rng,
     course_error,
 )
-from course_lib.mixed.compare import check_fit
-from course_lib.mixed.result import LmerResult
+from course_lib.mixed.result import LmerResult, check_fit
 
 __all__ = [
     "binned_means",
@@ -180,9 +179,7 @@ def simulated_envelope(
     check_fit("fit", fit)
     if not callable(statistic):
         rule = "must be a function from a fit to numbers"
-        advice = (
-            "Pass course_lib.diagnostics.sorted_residuals, without brackets."
-        )
+        advice = "Pass course_lib.diagnostics.sorted_residuals, without brackets."
         raise course_error("statistic", rule, repr(statistic), advice)
     alpha = check_probability("alpha", alpha)
     check_count("n_sim", n_sim, int(np.ceil(1 / alpha - 1e-9)) - 1)

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 
 from course_lib.errors import course_error, listing, suggestion
-from course_lib.mixed.compare import check_fit
 from course_lib.mixed.cross_products import FactorArrays, cross_products
 from course_lib.mixed.design import GroupFactor
 from course_lib.mixed.inference import sd_cor
-from course_lib.mixed.result import LmerResult
+from course_lib.mixed.result import LmerResult, check_fit
 from course_lib.mixed.scaling import Standardised
 from course_lib.mixed.search import Estimate, estimate_standardised
 
@@ -48,7 +47,7 @@ def influence(fit: LmerResult, by: str | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a group, in the order of ``fit.random_effects[by]``: cooks_distance, n_rows
+        One row per group, in the order of ``fit.random_effects[by]``: cooks_distance, n_rows
         (left out), then the change of every estimate, without the group minus with it, in the
         units of the estimate: ``fixed: Days`` for a coefficient, ``vcov: Subject Days`` for a
         variance, ``vcov: Subject Intercept, Days`` for a covariance, ``vcov: Residual``.

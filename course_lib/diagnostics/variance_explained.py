@@ -1,98 +1,14 @@
-r"""Test the assumptions of a fit: residuals on two levels, normality, influence, ICC and R².
-
-One place for the reader; the parts live in `residuals` (tables of residuals and
-random effects), `envelope` (what they would look like if the model were true) and
-`influence` (leaving out groups).
-"""
+"""How much of the variance each part of a mixed model carries: ICC and R²."""
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from course_lib.diagnostics.envelope import (
-    binned_means,
-    binned_spreads,
-    group_slope_spread,
-    simulated_envelope,
-    sorted_modes,
-    sorted_residuals,
-)
-from course_lib.diagnostics.influence import influence
-from course_lib.diagnostics.residuals import (
-    random_effects_frame,
-    random_variances,
-    residual_frame,
-)
-from course_lib.mixed.compare import check_fit
-from course_lib.mixed.result import LmerResult
+from course_lib.diagnostics.residuals import random_variances
+from course_lib.mixed.result import LmerResult, check_fit
 
-__all__ = [
-    "binned_means",
-    "binned_spreads",
-    "group_slope_spread",
-    "icc",
-    "influence",
-    "normality_tests",
-    "r2",
-    "random_effects_frame",
-    "residual_frame",
-    "simulated_envelope",
-    "sorted_modes",
-    "sorted_residuals",
-    "variance_parts",
-]
-
-SHAPIRO_MOST = 5000  # values for which Royston's p-value of Shapiro–Wilk was worked out
-
-
-def normality_tests(fit: LmerResult) -> pd.DataFrame:
-    """Test standardised residuals and standardised modes for normality.
-
-    Read with care. Modes are shrunken towards a normal distribution, so that a test finds too
-    little in them; of thousands of residuals a test finds what does not matter. A Q–Q plot with
-    a `simulated_envelope` says more.
-
-    Parameters
-    ----------
-    fit : LmerResult
-        The fit.
-
-    Returns
-    -------
-    DataFrame
-        One row for the residuals and one a group and term: n, skewness, excess_kurtosis (both
-        0 if normal), shapiro_w and shapiro_p (Shapiro & Wilk 1965, doi:10.2307/2333709; Royston
-        1995, doi:10.2307/2986146), k2 and k2_p (D'Agostino & Pearson 1973,
-        doi:10.2307/2335012; NaN below 20 values), note. NaN where nothing varies.
-    """
-    residuals = residual_frame(fit)["resid_std"]
-    rows = [_normality("residuals", residuals)]
-    effects = random_effects_frame(fit).groupby(["group", "term"], sort=False)
-    rows += [_normality(f"{group} {term}", e["mode_std"]) for (group, term), e in effects]
-    return pd.DataFrame(rows).set_index("what")
-
-
-def _normality(what: str, values: pd.Series) -> dict[str, object]:
-    x = values.dropna().to_numpy()
-    n = len(x)
-    row = {"what": what, "n": n, "skewness": np.nan, "excess_kurtosis": np.nan}
-    row |= dict.fromkeys(["shapiro_w", "shapiro_p", "k2", "k2_p"], np.nan)
-    if n < 3 or np.ptp(x) < 1e-10:
-        return row | {"note": "no variation: the estimated variance is zero, or too few values"}
-    with warnings.catch_warnings():
-        # SciPy warns above 5,000 values; the note says the same.
-        warnings.filterwarnings("ignore", message=".*p-value may not be accurate.*")
-        row["shapiro_w"], row["shapiro_p"] = (float(v) for v in stats.shapiro(x))
-    row["skewness"] = float(stats.skew(x))
-    row["excess_kurtosis"] = float(stats.kurtosis(x))
-    if n >= 20:
-        row["k2"], row["k2_p"] = (float(v) for v in stats.normaltest(x))
-    beyond = f"shapiro_p is extrapolated beyond {SHAPIRO_MOST:,} values; k2_p is not"
-    return row | {"note": beyond if n > SHAPIRO_MOST else ""}
+__all__ = ["icc", "r2", "variance_parts"]
 
 
 def variance_parts(fit: LmerResult) -> pd.Series:

@@ -111,7 +111,7 @@ def progress() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row an exercise, in the order of the course: ``chapter`` (number), ``exercise``
+        One row per exercise, in the order of the course: ``chapter`` (number), ``exercise``
         (id), ``state`` ("right", "not yet" or "not answered") and ``tries`` (answers given
         up to the first right one). A right answer stays right.
     """

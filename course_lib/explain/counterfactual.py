@@ -36,8 +36,8 @@ class Counterfactual:
     distance : float
         Euclidean length of the change, in units of the scale.
     changes : DataFrame
-        One row a column that may change: column, from, to, change, scaled_change (the change in
-        units of the scale: standard deviations, unless another scale was given).
+        One row per column that may change: column, from, to, change, scaled_change (the change
+        in units of the scale: standard deviations, unless another scale was given).
     changed : DataFrame
         The changed row, with all columns.
     method : {"none needed", "straight line", "search"}

@@ -205,7 +205,7 @@ class ExplanationLog:
         Returns
         -------
         DataFrame
-            One row a driver, in order of record and rank: id, at (UTC), model, inputs_sha256,
+            One row per driver, in order of record and rank: id, at (UTC), model, inputs_sha256,
             prediction, rank (1 = largest), driver, value (of the input; a boolean as 0 or 1),
             contribution. Empty if there is no such record.
 

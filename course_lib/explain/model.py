@@ -1,4 +1,4 @@
-"""A model as the explanation tools see it: rows in, one number a row out."""
+"""A model as the explanation tools see it: rows in, one number per row out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def prediction_function(predict: object) -> Callable[[pd.DataFrame], np.ndarray]
         if values.shape != (len(rows),):
             got = f"shape {values.shape} for {len(rows)} rows"
             advice = "For a classifier take a column: lambda rows: m.predict_proba(rows)[:, 1]."
-            raise course_error("predict", "must return one number a row", got, advice)
+            raise course_error("predict", "must return one number per row", got, advice)
         if not np.isfinite(values).all():
             got = f"NaN or infinity in {int((~np.isfinite(values)).sum())} of {len(rows)} rows"
             advice = "Look at these rows: a missing predictor or log(0) is a usual reason."

@@ -83,7 +83,7 @@ def linear_shap(
     Returns
     -------
     DataFrame
-        Rows as in `data`; one column a player, then base_value = v(∅) and prediction, all in
+        Rows as in `data`; one column per player, then base_value = v(∅) and prediction, all in
         units of the response: base_value plus the players is the prediction. `to_explanation`
         makes it an object for the pictures of shap.
 

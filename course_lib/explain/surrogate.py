@@ -23,7 +23,7 @@ class LocalSurrogate:
     Attributes
     ----------
     effects : DataFrame
-        One row a feature, the strongest first: feature, value (the row's), effect (change of
+        One row per feature, the strongest first: feature, value (the row's), effect (change of
         the prediction for one standard deviation of the data, mean over repeats), spread (its
         standard deviation over repeats), effect_per_unit (the effect of one unit).
     r_squared : float
@@ -173,7 +173,7 @@ def partial_dependence_frame(
     .. math:: \bar f(x_A) = \frac{1}{n} \sum_i f(x_A, x_{i,-A})
 
     the mean prediction if feature(s) A had the value x_A in every row (Friedman 2001,
-    doi:10.1214/aos/1013203451); the terms of the sum, one line a row, are the individual
+    doi:10.1214/aos/1013203451); the terms of the sum, one line per row, are the individual
     conditional expectations (Goldstein, Kapelner, Bleich & Pitkin 2015,
     doi:10.1080/10618600.2014.907095).
 
@@ -187,7 +187,7 @@ def partial_dependence_frame(
         What to vary: one column, or two together. Numeric columns take a grid, others each of
         their values.
     kind : {"average", "individual", "both"}
-        Partial dependence, one line a row, or both.
+        Partial dependence, one line per row, or both.
     grid_resolution : int
         Points of the grid of each numeric feature; one with fewer values takes these.
     percentiles : tuple of float

@@ -58,7 +58,7 @@ class GroupFactor:
     mask : ndarray of bool, shape (q, q)
         Lower triangle of the covariance matrix: True where it is estimated.
     specs : tuple of ModelSpec
-        How formulaic makes the columns from new data, one a bar.
+        How formulaic makes the columns from new data, one per bar.
     variables : tuple of str
         Columns of the data that this takes.
     """
@@ -164,7 +164,7 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
     formula : str
         See the module docstring.
     data : DataFrame
-        One row an observation.
+        One row per observation.
 
     Returns
     -------
@@ -336,7 +336,7 @@ def _check_factor(name, keys, n, blocks, terms) -> None:
             "data",
             "must have fewer groups than rows in every grouping factor",
             f"{len(keys)} groups in '{name}' for {n} rows",
-            "With one row a group the group variance and the residual are the same thing: "
+            "With one row per group the group variance and the residual are the same thing: "
             "use another grouping column or ordinary regression.",
         )
     if len(set(terms)) < len(terms):

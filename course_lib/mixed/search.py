@@ -95,7 +95,7 @@ def minimise_deviance(
     Optimum
         ``converged`` is decided by the gradient, not by the optimiser's own word: with g the
         gradient in units of θ (or of 1 where θ is smaller), g² < 4e-7 × groups. The deviance
-        is curved by about 2 a group, so it is then within about 1e-7 of its minimum.
+        is curved by about 2 per group, so it is then within about 1e-7 of its minimum.
     """
     if start is not None:
         return _search(products, reml, np.asarray(start, dtype=float))

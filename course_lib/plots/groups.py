@@ -4,12 +4,12 @@ Nothing is estimated here. Lines, intervals, bands and envelopes come in as data
 `LmerResult` gives them. Groups differ in colour and in marker or line style, so that no picture
 depends on colour. Arguments that several functions share:
 
-data : DataFrame, one row an observation. A point with a missing coordinate is not drawn, and a
+data : DataFrame, one row per observation. A point with a missing coordinate is not drawn, and a
     line is interrupted there.
 x, y, by, group : columns; `x` and `y` numeric, `by` (optional) with at most 10 categories.
 ax : matplotlib Axes to draw into.
 units : dict, column -> unit, for the labels: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
-lines : DataFrame, one row a group, columns "Intercept" and `x`: ``fit.coef()["Subject"]``.
+lines : DataFrame, one row per group, columns "Intercept" and `x`: ``fit.coef()["Subject"]``.
 
 Pictures of estimates are in `course_lib.plots.estimates`. What cannot be
 drawn raises `CourseError` before anything is drawn.
@@ -92,7 +92,7 @@ def grouped_scatter(
 ) -> Axes:
     """Draw the points of at most 10 groups, and a line for each over the range of its x.
 
-    `across` holds lines for all groups together, as `lines` does, one row a line, its name in
+    `across` holds lines for all groups together, as `lines` does, one row per line, its name in
     the index ("between", "pooled"). They are black, over the whole range of x, and come with
     the mean of each group (of its complete rows) as a black cross.
     """
@@ -128,12 +128,12 @@ def small_multiples(
     n_columns: int = 4,
     units: Units = None,
 ) -> np.ndarray:
-    """Draw one panel a group, all to one scale, in a new figure of `n_columns` columns.
+    """Draw one panel per group, all to one scale, in a new figure of `n_columns` columns.
 
     `order` holds the groups to show, at most 40: sort them by a quantity that you state.
     `lines` names sets of lines, to compare them: ``{"mixed model": fit.coef()["Subject"]}``.
     Their legend is at the right: the place above is free for a title of the figure.
-    Returns an array of Axes, one a group; ``axes[0].figure`` is the figure.
+    Returns an array of Axes, one per group; ``axes[0].figure`` is the figure.
     """
     check_units(units)
     groups = rows_by_group(data, x, y, group)
@@ -186,7 +186,7 @@ def spaghetti(
     mean: bool = True,
     units: Units = None,
 ) -> Axes:
-    """Draw one grey line a group, at most 10 highlighted, and the mean of y at each x.
+    """Draw one grey line per group, at most 10 highlighted, and the mean of y at each x.
 
     The mean is over the observed values; leave it out where groups do not share their x.
     """

@@ -167,7 +167,7 @@ def by_engine(engines, cell):
 
 
 def distances(fits):
-    """One row a fit: distance to the best criterion known, all measured by judge.py."""
+    """One row per fit: distance to the best criterion known, all measured by judge.py."""
     text = (REFERENCE / "lmer_reference.json").read_text(encoding="utf-8")
     references = {r["name"]: r["criterion"] for r in json.loads(text)["fits"]}
     rows, frames = [], {}

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from course_lib import load
+from course_lib.diagnostics import variance_parts
 from course_lib.diagnostics.convergence import (
     OPTIMIZERS,
     all_optimizers,
@@ -18,7 +19,6 @@ from course_lib.diagnostics.convergence import (
     random_effects_pca,
     scale_report,
 )
-from course_lib.diagnostics.variance_explained import variance_parts
 from course_lib.errors import CourseError
 from course_lib.mixed.deviance import deviance_and_gradient
 from course_lib.mixed.result import lmer

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib import load
-from course_lib.diagnostics.variance_explained import (
+from course_lib.diagnostics import (
     binned_means,
     binned_spreads,
     group_slope_spread,
@@ -563,8 +563,9 @@ def test_coefficient_that_one_group_tells_is_refused(sleep):
 
 def test_unfinished_refit_is_announced(sleep_fit, monkeypatch):
     from dataclasses import replace
+    from importlib import import_module
 
-    import course_lib.diagnostics.influence as module
+    module = import_module("course_lib.diagnostics.influence")
 
     real = module.estimate_standardised
 

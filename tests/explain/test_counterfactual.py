@@ -197,7 +197,7 @@ def test_column_with_one_allowed_value(data, row):
     ("change", "match"),
     [
         ({"predict": "line"}, "predict: must be a function"),
-        ({"predict": lambda rows: None}, "predict: must return one number a row"),
+        ({"predict": lambda rows: None}, "predict: must return one number per row"),
         ({"row": pd.Series({"a": 1.0})}, "'b', which is not one"),
         ({"data": pd.DataFrame()}, "data: must have at least one row"),
         ({"target": "high"}, "target: must be one number"),

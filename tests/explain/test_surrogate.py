@@ -231,7 +231,7 @@ def test_fit_and_forest_agree_with_sklearn(data):
     ("change", "match"),
     [
         ({"predict": None}, "predict: must be a function"),
-        ({"predict": lambda rows: np.ones(3)}, "predict: must return one number a row"),
+        ({"predict": lambda rows: np.ones(3)}, "predict: must return one number per row"),
         ({"data": [1, 2]}, "data: must be a pandas DataFrame"),
         ({"features": "c"}, "'c', which is not one"),
         ({"features": ["a", "b", "whole"]}, "features: must be one or two columns"),

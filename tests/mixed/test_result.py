@@ -400,7 +400,7 @@ BAD = {
     "unknown predictor": ("Reaction ~ days + (1 | Subject)", "formula", ["'days'", "'Days'"]),
     "unknown response": ("reaction ~ (1 | Subject)", "formula", ["'reaction'", "'Reaction'"]),
     "one group": ("Reaction ~ (1 | one)", "data", ["two groups", "'one'", "regression"]),
-    "one row a group": ("Reaction ~ (1 | row)", "data", ["fewer groups", "180", "'row'"]),
+    "one row per group": ("Reaction ~ (1 | row)", "data", ["fewer groups", "180", "'row'"]),
     "too many random effects": (
         "Reaction ~ (Days | pair)",
         "formula",

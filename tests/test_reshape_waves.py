@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from course_lib import load
 from course_lib.errors import CourseError
-from course_lib.waves import to_long, to_wide
+from course_lib.reshape import to_long, to_wide
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_the_round_trip_loses_nothing(table, random):
         ({}, {"id": "ID"}, "Perhaps you want 'id'"),
         ({"id": [1, 1]}, {}, "id: .*2 of 2 rows, first row 0: id=1; row 1: id=1"),
         ({"id": [1, None]}, {}, "must not be missing; got 1 of 2 rows, first row 1: id=nan"),
-        ({"time01": [1, 2]}, {}, "one column a wave; got 'time1' and 'time01' for wave 1"),
+        ({"time01": [1, 2]}, {}, "one column per wave; got 'time1' and 'time01' for wave 1"),
         ({"time3": ["a", "b"]}, {}, "must have waves of one type; got for 'time'"),
         ({"time3": [True, False]}, {}, "must have waves of one type"),
         ({"wave": [1, 2]}, {}, "names of the new columns free; got wave"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from course_lib import load
 from course_lib.errors import CourseError
-from course_lib.nested import encode_levels, flatten_nested
+from course_lib.reshape import encode_levels, flatten_nested
 
 PATH, KEYS = ["orders", "items"], ["user", "id", "name"]
 
