@@ -1,12 +1,10 @@
 """Shapley values of a straight-line model when the predictors are jointly normal.
 
 Given some predictors, the others are expected on their regression on these, so that every v(S)
-is linear in the row: one regression a subset serves all rows.
+is linear in the row: one regression per subset serves all rows.
 """
 
 from __future__ import annotations
-
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -55,34 +53,32 @@ def gaussian_values(
         rule = "must not have a predictor that is a combination of the others"
         advice = "Take more rows, or leave one of them out of the model."
         raise course_error("background", rule, listing(names), advice)
-    # The prediction as level + slopes'z, by group: what a known group adds to the mean effects.
-    level, slopes = np.zeros(len(data)), np.zeros_like(z)
-    groups = {part.group: (level.copy(), slopes.copy()) for part in parts if part.group}
-    for part in parts:
-        places = [names.index(name) for name in part.variables]
-        line = _line(part, background, z_background[:, places])
-        effects = part.weights(background).mean(axis=0)
-        level += line[0] @ effects
-        slopes[:, places] += line[1:] @ effects
-        if part.group:
-            own = part.weights(data) - effects
-            groups[part.group][0][:] += own @ line[0]
-            groups[part.group][1][:, places] += own @ line[1:].T
+    # The prediction as a line in z: with the mean effects, and what each known group adds.
+    lines = {part: _line(part, names, background, z_background) for part in parts}
+    means = {part: part.weights(background).mean(axis=0) for part in parts}
+    mean_line = sum(means[part] @ lines[part] for part in parts)  # level and slopes
+    base = np.full(len(data), mean_line[0])
 
-    def value(known, group=None, level=0.0, slopes=slopes):
-        if group is not None and group not in known:
-            return np.zeros(len(z))
+    def expected(known, line):
+        """E[level + slopes'z | z_known]: the others on their regression on the known."""
         at = [k for k, name in enumerate(names) if name in known]
-        # E[z | z_known]: the others on their regression on the known
         regression = np.linalg.solve(correlation[np.ix_(at, at)], correlation[at])
-        return level + (z[:, at] @ regression * slopes).sum(axis=1)
+        return line[..., 0] + (z[:, at] @ regression * line[..., 1:]).sum(axis=1)
 
-    values = shapley_values(names, value)
-    for group, (own_level, own_slopes) in groups.items():
-        own = partial(value, group=group, level=own_level, slopes=own_slopes)
-        for player, share in shapley_values([*names, group], own).items():
+    values = shapley_values(names, lambda known: expected(known, mean_line))
+    for group in dict.fromkeys(part.group for part in parts if part.group):
+        own = [part for part in parts if part.group == group]
+        added = sum((part.weights(data) - means[part]) @ lines[part] for part in own)
+        nothing = np.zeros(len(z))
+        shares = shapley_values(
+            [*names, group],
+            lambda known, group=group, added=added, nothing=nothing: (
+                expected(known, added) if group in known else nothing
+            ),
+        )
+        for player, share in shares.items():
             values[player] = values.get(player, 0.0) + share
-    return values | {"base_value": level}
+    return values | {"base_value": base}
 
 
 def _refusal(got: str) -> CourseError:
@@ -110,13 +106,16 @@ def _check_numeric(parts: list[Part], names: list[str], background: pd.DataFrame
             raise course_error("background", "must vary in each predictor", got, advice)
 
 
-def _line(part: Part, background: pd.DataFrame, z: np.ndarray) -> np.ndarray:
-    """Columns of a part as a level and a slope on z, shape (1 or 2, q)."""
+def _line(part: Part, names: list[str], background: pd.DataFrame, z: np.ndarray) -> np.ndarray:
+    """Columns of a part as level and slopes on all of z, shape (q, 1 + variables)."""
     columns = part.columns(background)
-    design = np.column_stack([np.ones(len(z)), z])
+    places = [names.index(name) for name in part.variables]
+    design = np.column_stack([np.ones(len(z)), z[:, places]])
     line = np.linalg.lstsq(design, columns)[0]
     off = np.abs(columns - design @ line).max(axis=0)
     # The second term is the rounding in columns far from zero, such as years.
     if (off > 1e-8 * np.ptp(columns, axis=0) + 1e-13 * np.abs(columns).max(axis=0)).any():
         raise _refusal(f"a curve in '{listing(part.variables)}'")
-    return line
+    whole = np.zeros((line.shape[1], 1 + len(names)))
+    whole[:, [0, *(1 + place for place in places)]] = line.T
+    return whole

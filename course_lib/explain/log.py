@@ -1,11 +1,12 @@
-"""A log of predictions and what drove them, in one SQLite file that can only grow.
+"""A log of predictions and what drove them: one SQLite table that can only grow.
 
-Each record says when (UTC), which model, which inputs (as a SHA-256 hash), which prediction,
-and the main drivers: name, value, signed contribution, rank. It answers "why did the model say
-that, in March?" with what the model's explanation said then. A driver is what moved the
-model's output; it is not what caused the outcome.
+Each row is one record: when (UTC), which model, which inputs (as a SHA-256 hash), which
+prediction, and the main drivers (name, value, signed contribution, in order of size) as JSON.
+It answers "why did the model say that, in March?" with what the model's explanation said then.
+A driver is what moved the model's output; it is not what caused the outcome.
 
-The triggers below guard against mistakes, not against somebody who owns the file.
+A record is one row, so one INSERT, which SQLite writes completely or not at all. The triggers
+below guard against mistakes, not against somebody who owns the file.
 """
 
 from __future__ import annotations
@@ -28,49 +29,51 @@ from course_lib.errors import CourseError, check_choice, check_count, course_err
 __all__ = ["ExplanationLog", "hash_inputs"]
 
 APPLICATION_ID = 0x584C4F47  # marks the file as such a log
-VERSION = 1
+VERSION = 2  # 1 had two tables
 WAIT = 30.0  # seconds that a writer waits for the others
 # A rollback journal (SQLite's default), not WAL: the log stays one file that can be copied,
 # and needs no switch of mode at which processes that start together would collide. A killed
 # process leaves a journal, and whoever opens the log next rolls back its half record. EXTRA
 # is FULL plus a sync of the folder: a committed record also outlives a power cut.
 DURABLE = "PRAGMA synchronous = EXTRA"
-# n_drivers seals a record: nothing can be added to it once all its drivers are there.
-# The insert triggers are for INSERT OR REPLACE, which fires no delete trigger; without
+# The insert trigger is for INSERT OR REPLACE, which fires no delete trigger; without
 # id > 0, the id -1 that such a trigger sees before an id is given could be taken.
 # IF NOT EXISTS: another process may have made the log while this one waited for the lock.
 REFUSE = "BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;"
 SCHEMA = f"""
     BEGIN IMMEDIATE;
-    CREATE TABLE IF NOT EXISTS prediction (
+    CREATE TABLE IF NOT EXISTS record (
         id INTEGER PRIMARY KEY CHECK (id > 0),
         at TEXT NOT NULL,
         model TEXT NOT NULL,
         inputs_sha256 TEXT NOT NULL,
         prediction REAL NOT NULL CHECK (typeof(prediction) = 'real'),
-        n_drivers INTEGER NOT NULL CHECK (n_drivers > 0));
-    CREATE TABLE IF NOT EXISTS driver (
-        prediction_id INTEGER NOT NULL REFERENCES prediction (id),
-        rank INTEGER NOT NULL CHECK (rank > 0),
-        name TEXT NOT NULL,
-        value NOT NULL,
-        contribution REAL NOT NULL CHECK (typeof(contribution) = 'real'),
-        PRIMARY KEY (prediction_id, rank));
-    CREATE TRIGGER IF NOT EXISTS prediction_update BEFORE UPDATE ON prediction {REFUSE}
-    CREATE TRIGGER IF NOT EXISTS prediction_delete BEFORE DELETE ON prediction {REFUSE}
-    CREATE TRIGGER IF NOT EXISTS driver_update BEFORE UPDATE ON driver {REFUSE}
-    CREATE TRIGGER IF NOT EXISTS driver_delete BEFORE DELETE ON driver {REFUSE}
-    CREATE TRIGGER IF NOT EXISTS prediction_replace BEFORE INSERT ON prediction
-        WHEN EXISTS (SELECT 1 FROM prediction WHERE id = NEW.id) {REFUSE}
-    CREATE TRIGGER IF NOT EXISTS driver_replace BEFORE INSERT ON driver
-        WHEN EXISTS (SELECT 1 FROM driver
-                     WHERE prediction_id = NEW.prediction_id AND rank = NEW.rank)
-        OR NOT EXISTS (SELECT 1 FROM prediction
-                       WHERE id = NEW.prediction_id AND n_drivers >= NEW.rank) {REFUSE}
+        drivers TEXT NOT NULL CHECK (drivers LIKE '[[%]]'));
+    CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON record {REFUSE}
+    CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON record {REFUSE}
+    CREATE TRIGGER IF NOT EXISTS no_replace BEFORE INSERT ON record
+        WHEN EXISTS (SELECT 1 FROM record WHERE id = NEW.id) {REFUSE}
     PRAGMA application_id = {APPLICATION_ID};
     PRAGMA user_version = {VERSION};
     COMMIT;
 """
+# Everything in order; a condition that is not asked for is NULL.
+QUERY = """
+    SELECT id, at, model, inputs_sha256, prediction, drivers FROM record
+    WHERE (:model IS NULL OR model = :model)
+    AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until) ORDER BY id
+"""
+DTYPES = {
+    "id": int,
+    "at": "datetime64[us, UTC]",
+    "model": object,
+    "inputs_sha256": object,
+    "prediction": float,
+    "rank": int,
+    "driver": object,
+    "value": object,
+    "contribution": float,
+}
 # What can be stored: how a message names it, and the types of Python.
 TEXT = ("a non-empty string of valid Unicode", str)
 NUMBER = ("a finite number", int, float)
@@ -99,7 +102,7 @@ class ExplanationLog:
             raise _bad_path(path, "not a path")
         self.path = Path(path)
         with _course_errors(self.path):
-            # Absolute, so that ":memory:" is a file too. Transactions are opened by hand.
+            # Absolute, so that ":memory:" is a file too. Each statement is a transaction.
             file = self.path.absolute()
             self._connection = sqlite3.connect(file, timeout=WAIT, isolation_level=None)
             try:
@@ -165,22 +168,12 @@ class ExplanationLog:
             check_choice("drivers", name, list(inputs))
         check_count("top", top)
         main = sorted(drivers.items(), key=lambda item: (-abs(item[1]), item[0]))[:top]
+        stored = json.dumps([[name, inputs[name], float(share)] for name, share in main])
         at = _utc("at", datetime.now(UTC) if at is None else at)
-        head = (at, model, hash_inputs(inputs), prediction, len(main))
-        # IMMEDIATE takes the write lock at once: writers then queue up, while two readers
-        # that both want to become writers would fail at once, without waiting. The `with`
-        # commits, or rolls back after whatever went wrong.
-        with _course_errors(self.path), self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            number = connection.execute(
-                "INSERT INTO prediction VALUES (NULL, ?, ?, ?, ?, ?)", head
-            ).lastrowid
-            rows = [
-                (number, rank, name, inputs[name], contribution)
-                for rank, (name, contribution) in enumerate(main, 1)
-            ]
-            connection.executemany("INSERT INTO driver VALUES (?, ?, ?, ?, ?)", rows)
-        return number
+        row = (at, model, hash_inputs(inputs), prediction, stored)
+        with _course_errors(self.path):
+            insert = "INSERT INTO record VALUES (NULL, ?, ?, ?, ?, ?)"
+            return self._connection.execute(insert, row).lastrowid
 
     def query(
         self,
@@ -206,7 +199,7 @@ class ExplanationLog:
         -------
         DataFrame
             One row per driver, in order of record and rank: id, at (UTC), model, inputs_sha256,
-            prediction, rank (1 = largest), driver, value (of the input; a boolean as 0 or 1),
+            prediction, rank (1 = largest), driver, value (of the input),
             contribution. Empty if there is no such record.
 
         Raises
@@ -215,28 +208,22 @@ class ExplanationLog:
             If an argument breaks its rule, or the log is closed.
         """
         asked = {
-            "name = ?": None if driver is None else _check("driver", driver, TEXT),
-            "model = ?": None if model is None else _check("model", model, TEXT),
-            "at >= ?": None if since is None else _utc("since", since),
-            "at < ?": None if until is None else _utc("until", until),
+            "model": None if model is None else _check("model", model, TEXT),
+            "since": None if since is None else _utc("since", since),
+            "until": None if until is None else _utc("until", until),
         }
-        asked = {condition: value for condition, value in asked.items() if value is not None}
-        if asked.get("at >= ?", "") > asked.get("at < ?", "~"):  # "~" sorts after any time
+        wanted = None if driver is None else _check("driver", driver, TEXT)
+        if asked["since"] and asked["until"] and asked["since"] > asked["until"]:
             raise course_error("since", "must not be after until", since, "Swap them.")
-        where = f"WHERE {' AND '.join(asked)}" if asked else ""
         with _course_errors(self.path):
-            found = self._connection.execute(
-                "SELECT id, at, model, inputs_sha256, prediction, rank, name AS driver, value,"
-                " contribution FROM prediction JOIN driver ON prediction_id = id"
-                f" {where} ORDER BY id, rank",
-                tuple(asked.values()),
-            )
-            columns = [column for column, *_ in found.description]
-            frame = pd.DataFrame(found.fetchall(), columns=columns, dtype=object)
-        # Through datetime: pandas 2 would read text as nanoseconds, which end in 2262.
-        times = [datetime.fromisoformat(at) for at in frame["at"]]
-        frame["at"] = pd.Series(times, dtype="datetime64[us, UTC]")
-        return frame.astype(dict(id=int, rank=int, prediction=float, contribution=float))
+            records = self._connection.execute(QUERY, asked).fetchall()
+        rows = [
+            (number, datetime.fromisoformat(at), *head, rank, *driven)
+            for number, at, *head, drivers in records
+            for rank, driven in enumerate(json.loads(drivers), 1)
+            if wanted in (None, driven[0])
+        ]
+        return pd.DataFrame(rows, columns=list(DTYPES), dtype=object).astype(DTYPES)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the whole log."""

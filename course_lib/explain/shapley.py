@@ -8,7 +8,6 @@ columns is shared out among the few players that make it, and all their subsets 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,13 +16,9 @@ from course_lib import errors
 from course_lib.errors import course_error, listing
 from course_lib.explain.gaussian_shap import gaussian_values
 from course_lib.explain.shapley_parts import Part, model_parts, shapley_values, subsets
+from course_lib.mixed.result import LmerResult, check_fit
 
-if TYPE_CHECKING:
-    import shap
-
-    from course_lib.mixed.result import LmerResult
-
-__all__ = ["linear_shap", "to_explanation"]
+__all__ = ["linear_shap"]
 
 MOST_ROWS = 20_000_000  # that are put together and evaluated: about a minute
 BATCH = 200_000  # of them at a time
@@ -84,8 +79,7 @@ def linear_shap(
     -------
     DataFrame
         Rows as in `data`; one column per player, then base_value = v(∅) and prediction, all in
-        units of the response: base_value plus the players is the prediction. `to_explanation`
-        makes it an object for the pictures of shap.
+        units of the response: base_value plus the players is the prediction.
 
     Raises
     ------
@@ -101,9 +95,7 @@ def linear_shap(
     >>> list(shares.columns)
     ['Days', 'Subject', 'base_value', 'prediction']
     """
-    if not all(hasattr(fit, name) for name in ("frame", "estimate", "predict")):
-        advice = "Pass what lmer() returns; for other models see the package shap."
-        raise course_error("fit", "must be an LmerResult", f"a {type(fit).__name__}", advice)
+    check_fit("fit", fit)
     errors.check_choice("dependence", dependence, ("independent", "gaussian"))
     errors.check_choice("new_levels", new_levels, ("error", "population"))
     parts = model_parts(fit)
@@ -127,44 +119,6 @@ def linear_shap(
     shares = {player: values.get(player, 0.0) for player in players}
     extra = {"base_value": values["base_value"], "prediction": prediction}
     return pd.DataFrame(shares | extra, index=data.index)
-
-
-def to_explanation(values: pd.DataFrame, data: pd.DataFrame) -> shap.Explanation:
-    """Put Shapley values and the explained rows together for the pictures of shap.
-
-    Parameters
-    ----------
-    values : DataFrame
-        From `linear_shap`.
-    data : DataFrame
-        The same rows, for the values of the predictors beside their shares.
-
-    Returns
-    -------
-    shap.Explanation
-        For ``shap.plots.waterfall(explanation[0])``, ``beeswarm``, ``heatmap``, ``bar``.
-    """
-    errors.check_dataframe("values", values)
-    errors.check_columns("values", values, EXTRA)
-    errors.check_dataframe("data", data)
-    if not values.index.equals(data.index):
-        rule, got = "must have the rows of values", f"{len(data)} rows for {len(values)}"
-        advice = "Pass the data that linear_shap was given, with its index."
-        raise course_error("data", rule, got, advice)
-    import shap  # slow to import
-
-    players = [name for name in values.columns if name not in EXTRA]
-    shown = {}
-    for player in players:
-        columns = [player] if player in data else player.split(":")  # a crossed factor
-        errors.check_columns("data", data, columns)
-        shown[player] = data.get(player, data[columns].astype(str).agg(":".join, axis=1))
-    return shap.Explanation(
-        values=values[players].to_numpy(dtype=float),
-        base_values=values["base_value"].to_numpy(dtype=float),
-        data=pd.DataFrame(shown).to_numpy(dtype=object),
-        feature_names=players,
-    )
 
 
 def _checked_rows(argument, rows, fit, new_levels) -> pd.DataFrame:

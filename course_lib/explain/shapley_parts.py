@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from course_lib.mixed.result import LmerResult
+from course_lib.mixed.result import LmerResult
 
 __all__ = ["Part", "model_parts", "shapley_values", "subsets"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """Columns that take the same variables, and what multiplies them."""
 

@@ -80,7 +80,7 @@ def local_surrogate(
     features : sequence of str, optional
         Numeric columns to move; by default all that vary.
     n_samples : int
-        Points z a repeat.
+        Points z per repeat.
     n_repeats : int
         Repeats, at least two.
     kernel_width : float, optional
@@ -227,13 +227,21 @@ def partial_dependence_frame(
     from sklearn.base import BaseEstimator, RegressorMixin  # slow to import
     from sklearn.inspection import partial_dependence
 
-    class Model(RegressorMixin, BaseEstimator):  # what scikit-learn takes for a fitted model
-        fit = __sklearn_is_fitted__ = lambda self, *_: True
-        predict = staticmethod(function)
+    class FittedModel(RegressorMixin, BaseEstimator):
+        """The prediction function in the form that scikit-learn takes for a fitted model."""
+
+        def fit(self, X, y=None):
+            return self
+
+        def __sklearn_is_fitted__(self):
+            return True
+
+        def predict(self, X):
+            return function(X)
 
     try:
         grid = partial_dependence(
-            Model(),
+            FittedModel(),
             data.astype({name: float for name in numeric}),  # scikit-learn refuses integers
             names,
             categorical_features=[n for n in names if n not in numeric] or None,
