@@ -15,7 +15,6 @@ from course_lib.plots.groups import (
     missingness_map,
     small_multiples,
     spaghetti,
-    wave_profile,
 )
 
 __all__ = [
@@ -31,5 +30,4 @@ __all__ = [
     "residual_plot",
     "small_multiples",
     "spaghetti",
-    "wave_profile",
 ]

@@ -31,16 +31,6 @@ from course_lib.errors import (
     check_type,
     course_error,
 )
-from course_lib.plots.estimates import (
-    caterpillar,
-    covariance_ellipse,
-    effect_plot,
-    interval_plot,
-    interval_table,
-    pooling_plot,
-    qq_plot,
-    residual_plot,
-)
 from course_lib.plots.style import (
     COLOURS,
     DASHES,
@@ -63,21 +53,7 @@ from course_lib.plots.style import (
     with_unit,
 )
 
-__all__ = [
-    "caterpillar",
-    "covariance_ellipse",
-    "effect_plot",
-    "grouped_scatter",
-    "interval_plot",
-    "interval_table",
-    "missingness_map",
-    "pooling_plot",
-    "qq_plot",
-    "residual_plot",
-    "small_multiples",
-    "spaghetti",
-    "wave_profile",
-]
+__all__ = ["grouped_scatter", "missingness_map", "small_multiples", "spaghetti"]
 
 
 def grouped_scatter(
@@ -205,25 +181,6 @@ def spaghetti(
     if mean or len(highlight):
         ax.legend()
     return label_axes(ax, x, y, units)
-
-
-def wave_profile(
-    data: DataFrame, wave: str, y: str, ax: Axes, by: str | None = None, units: Units = None
-) -> Axes:
-    """Draw the mean of the observed y at each wave, under it the number of values."""
-    check_ax(ax, units)
-    groups = rows_by_group(data, wave, y, by)
-    check_few("by", groups, "Take spaghetti(), or fewer categories.")
-    for k, (name, rows) in enumerate(groups.items()):
-        means = rows.groupby(wave)[y].mean()
-        draw_profile(ax, means.index, means, k, str(name))
-    counts = data.groupby(wave)[y].count()
-    ax.set_xticks(counts.index, [f"{at:g}\nn = {n}" for at, n in counts.items()])
-    ax.margins(x=0.08)
-    if by is not None:
-        legend_beside(ax, by)
-    label_axes(ax, wave, y, units).set_ylabel(f"mean of {with_unit(y, units)}")
-    return ax
 
 
 def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> Axes:

@@ -4,15 +4,13 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color, to_rgb
 
-from course_lib import lmer, load
+from course_lib import lmer, load, plots
 from course_lib.errors import CourseError
-from course_lib.plots import groups as plots
 from course_lib.plots.groups import (
     grouped_scatter,
     missingness_map,
     small_multiples,
     spaghetti,
-    wave_profile,
 )
 from course_lib.plots.style import COLOURS, DASHES, MARKERS, MISSING_COLOURS
 
@@ -273,28 +271,6 @@ def test_spaghetti_bad_highlight(growth, ax, highlight, message):
     with pytest.raises(CourseError, match=message):
         spaghetti(growth, "age", "height", "child", ax, highlight=highlight)
     assert not ax.lines
-
-
-def test_wave_profile_means_and_counts(growth, ax):
-    assert wave_profile(growth, "age", "height", ax, units=UNITS) is ax
-    (line,) = ax.lines
-    assert drawn(line) == [[0, 1, 2], [15, 11, 19]]
-    labels = [tick.get_text() for tick in ax.get_xticklabels()]
-    assert labels == ["0\nn = 2", "1\nn = 1", "2\nn = 2"]
-    assert ax.get_ylabel() == "mean of height (cm)"
-    assert ax.get_legend() is None
-
-
-def test_wave_profile_by_category(growth, ax):
-    wave_profile(growth, "age", "height", ax, by="child")
-    first, second = ax.lines
-    assert drawn(first) == [[0, 1, 2], [10, 11, 12]]
-    np.testing.assert_array_equal(second.get_ydata(), [20, np.nan, 26])
-    assert first.get_linestyle() != second.get_linestyle()
-    assert first.get_marker() != second.get_marker()
-    assert texts(ax.get_legend()) == ["a", "b"]
-    with pytest.raises(CourseError, match="by: must have at most 10.*got 11"):
-        wave_profile(many(11), "age", "height", ax, by="child")
 
 
 @pytest.fixture
