@@ -22,7 +22,7 @@ from course_lib.errors import (
     listing,
     suggestion,
 )
-from course_lib.mixed.formula import ParsedFormula, parse_formula, reading_error
+from course_lib.mixed.formula import ParsedFormula, names_in, parse_formula, reading_error
 
 if TYPE_CHECKING:
     from formulaic import ModelSpec
@@ -31,10 +31,6 @@ __all__ = ["GroupFactor", "ModelFrame", "model_frame"]
 
 # The rest (log, exp, poly, scale, C, np, …) formulaic knows
 _OPTIONS = {"context": {"sqrt": np.sqrt}, "na_action": "ignore"}
-_NAME = re.compile(
-    r"""`(?P<quoted>[^`]+)`|(?P<string>'[^']*'|"[^"]*")|(?P<name>(?<![\w.])[^\W\d]\w*)"""
-)
-_NOT_A_VARIABLE = {"True", "False", "None"}
 
 
 @dataclass(frozen=True)
@@ -137,21 +133,14 @@ class ModelFrame:
 def _variables(text: str, data: pd.DataFrame) -> list[str]:
     """Columns of `data` named in a piece of formula; raise for a name that is none."""
     found = []
-    for match in _NAME.finditer(text):
-        if match["string"]:
-            continue
-        name, rest = match["quoted"] or match["name"], text[match.end() :].lstrip()
-        if name in data.columns:
-            if name not in found:
-                found.append(name)
-            continue
-        keyword = rest.startswith("=") and not rest.startswith("==")
-        if match["name"] and (name in _NOT_A_VARIABLE or rest[:1] in {"(", "."} or keyword):
-            continue
-        rule = "must use columns of the data"
-        advice = suggestion(name, data.columns)
-        raise course_error("formula", rule, f"'{name}', which is not one", advice)
-    return found
+    for name in names_in(text):
+        if name.text in data.columns:
+            found.append(name.text)
+        elif name.is_column:
+            rule = "must use columns of the data"
+            advice = suggestion(name.text, data.columns)
+            raise course_error("formula", rule, f"'{name.text}', which is not one", advice)
+    return list(dict.fromkeys(found))
 
 
 def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
@@ -295,23 +284,29 @@ def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
 
 
 def _group_factors(parsed, matrices, variables, rows) -> list[GroupFactor]:
-    """One factor a distinct right-hand side; its bars become blocks of one mask."""
+    """One factor per distinct right-hand side; its bars become blocks of one mask."""
     factors = []
     for group in dict.fromkeys(bar.group for bar in parsed.bars):
-        bars = [i for i, bar in enumerate(parsed.bars) if bar.group == group]
-        blocks = [matrices[parsed.bars[i].left] for i in bars]
+        lefts = [bar.left for bar in parsed.bars if bar.group == group]
+        blocks = [matrices[left] for left in lefts]
         keys, codes = _codes(rows, group)
-        terms = [name for block in blocks for name in block.columns]
+        terms = tuple(name for block in blocks for name in block.columns)
         name = ":".join(group)
         _check_factor(name, keys, len(rows), blocks, terms)
-        ends = np.cumsum([block.shape[1] for block in blocks])
-        block_of = np.searchsorted(ends, np.arange(ends[-1]), side="right")
-        mask = np.tril(block_of[:, None] == block_of[None, :])
-        columns = np.hstack([_as_array(block) for block in blocks])
-        specs = tuple(block.model_spec for block in blocks)
-        takes = dict.fromkeys(v for i in bars for v in variables[parsed.bars[i].left])
-        factor = (name, group, keys, codes, tuple(terms), columns, mask, specs, tuple(takes))
-        factors.append(GroupFactor(*factor))
+        bar_of = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
+        factors.append(
+            GroupFactor(
+                name=name,
+                group=group,
+                keys=keys,
+                codes=codes,
+                terms=terms,
+                columns=np.hstack([_as_array(block) for block in blocks]),
+                mask=np.tril(bar_of[:, None] == bar_of[None, :]),
+                specs=tuple(block.model_spec for block in blocks),
+                variables=tuple(dict.fromkeys(v for left in lefts for v in variables[left])),
+            )
+        )
     return factors
 
 

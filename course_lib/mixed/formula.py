@@ -15,11 +15,15 @@ bar                 meaning                                                     
 
 As in lme4, ``||`` separates terms, not columns: a categorical variable left of it keeps the
 correlations among its own columns, and ``a/b`` names the inner factor ``b:a``.
+
+A text is read once into tokens that know their places; everything else works on tokens, and a
+message about a formula points at the place.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,9 +32,57 @@ from course_lib.errors import CourseError, course_error
 if TYPE_CHECKING:
     from formulaic import Formula
 
-__all__ = ["Bar", "ParsedFormula", "parse_formula", "reading_error"]
+__all__ = ["Bar", "Name", "ParsedFormula", "names_in", "parse_formula", "reading_error"]
 
 _EXAMPLE = "For example: 'Reaction ~ Days + (Days | Subject)'."
+_CLOSES = {")": "(", "]": "[", "}": "{"}
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+    | `(?P<quoted>[^`]+)`
+    | (?P<string>'[^']*'|"[^"]*")
+    | (?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)
+    | (?P<name>[^\W\d]\w*)
+    | (?P<operator>\|\||\*\*|%\w*%|[=<>!]=|[-+*/:^~|,.=<>%&@!])
+    | (?P<open>[(\[{])
+    | (?P<close>[)\]}])
+    | (?P<unknown>.)""",
+    re.VERBOSE,
+)
+# What R calls otherwise, or what is not here: what to write.
+_WORDS_OF_R = {
+    "offset": "Offsets are not here: subtract it from the response, as in y - x ~ ….",
+    "factor": "Write C(…), which makes a category of a column.",
+    "ns": "Write cr(…, df=3), a natural cubic spline, or bs(…, df=4).",
+    "dummy": "Make a column of zeros and ones first, and name it here.",
+    "as": "Write C(…) for as.factor(…); convert numbers in the data first.",
+}
+
+
+@dataclass(frozen=True)
+class _Token:
+    """One piece of a formula: kind, its text (a quoted name without backticks), its place."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name in a piece of formula, and whether its place allows it to be a column only.
+
+    Attributes
+    ----------
+    text : str
+        Without backticks.
+    is_column : bool
+        False for what may also be a function (``log(``), a module (``np.``), a keyword of a
+        call (``df=``), or ``True``, ``False`` and ``None``.
+    """
+
+    text: str
+    is_column: bool
 
 
 @dataclass(frozen=True)
@@ -71,44 +123,51 @@ def parse_formula(formula: str) -> ParsedFormula:
     Raises
     ------
     CourseError
-        If there is no ``~``, no bar, an unbalanced bracket, an empty side, R's ``.``, or ``^``
-        inside a function.
+        If there is no ``~``, no bar, an unbalanced bracket, an empty side, a word that only R
+        knows, or ``^`` inside a function. The message points at the place.
+
+    Examples
+    --------
+    >>> parsed = parse_formula("y ~ x + (x || school)")
+    >>> parsed.response, parsed.fixed
+    ('y', 'x')
+    >>> [(bar.left, bar.name) for bar in parsed.bars]
+    [('1', 'school'), ('0 + x', 'school')]
+
+    See Also
+    --------
+    course_lib.lmer : Fit the model that a formula describes.
     """
     if not isinstance(formula, str) or not formula.strip():
         raise course_error("formula", "must be text with a '~'", repr(formula), _EXAMPLE)
-    _check_balanced(formula)
-    _check_not_r_only(formula)
-    sides = _split(formula, "~")
-    if len(sides) != 2 or not all(side.strip() for side in sides):
-        raise course_error(
-            "formula",
+    tokens = _tokens(formula)
+    _check_brackets(formula, tokens)
+    _check_words_of_r(formula, tokens)
+    sides = [side for _, side in _split(tokens, "~")]
+    if len(sides) != 2 or not all(sides):
+        raise _formula_error(
+            formula,
             "must have the response left of one '~' and the predictors right of it",
             repr(formula),
             _EXAMPLE,
         )
-    response, right = (side.strip() for side in sides)
+    response, right = sides
     fixed, bars = [], []
-    for term in _split(right, "+-", keep=True):
-        inside = _bar_inside(term)
+    for sign, term in _split(right, "+", "-"):
+        inside = _inside_of_bar(term)
         if inside is None:
-            fixed.append(term)
-        elif term.lstrip().startswith("-"):
-            raise course_error(
-                "formula",
+            _check_no_stray_bar(formula, term)
+            fixed.append((sign, term))
+        elif sign is not None and sign.text == "-":
+            raise _formula_error(
+                formula,
                 "cannot subtract a random-effects bar",
-                repr(term.strip()),
+                repr(_text(formula, [sign, *term])),
                 "Leave the bar out, or use (0 + x | group) for a slope without an intercept.",
+                sign,
             )
         else:
-            bars.extend(_expand_bar(inside, formula))
-    fixed_text = "".join(fixed).strip().removeprefix("+").strip() or "1"
-    if "|" in re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\{[^}]*\}|\w+\(.*\)", "", fixed_text):
-        raise course_error(
-            "formula",
-            "must have each bar in its own brackets, joined to the rest by '+'",
-            repr(fixed_text),
-            "Write … + (Days | Subject), not Days | Subject or x * (1 | Subject).",
-        )
+            bars.extend(_expand_bar(formula, inside))
     if not bars:
         raise course_error(
             "formula",
@@ -116,116 +175,259 @@ def parse_formula(formula: str) -> ParsedFormula:
             repr(formula),
             f"{_EXAMPLE} Without groups, use ordinary regression: statsmodels' ols().",
         )
-    return ParsedFormula(formula, response, fixed_text, tuple(bars))
+    return ParsedFormula(
+        formula, _text(formula, response), _joined(formula, fixed), tuple(bars)
+    )
 
 
-def _check_balanced(formula: str) -> None:
-    closing, stack = {")": "(", "]": "[", "}": "{"}, []
-    for character in re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`", "", formula):
-        if character in "([{":
-            stack.append(character)
-        elif character in closing and (not stack or stack.pop() != closing[character]):
-            stack.append(character)
-            break
-    if stack:
-        raise course_error(
-            "formula",
-            "must close every bracket that it opens",
-            repr(formula),
-            f"Count the brackets. {_EXAMPLE}",
-        )
+def names_in(text: str) -> list[Name]:
+    """Return the names in a piece of formula, in order; what follows a dot is none.
+
+    Parameters
+    ----------
+    text : str
+        A side of a formula.
+
+    Returns
+    -------
+    list of Name
+
+    Examples
+    --------
+    >>> [(name.text, name.is_column) for name in names_in("np.log(x) + poly(z, degree=2)")]
+    [('np', False), ('x', True), ('poly', False), ('z', True), ('degree', False)]
+    """
+    tokens, found = _tokens(text), []
+    for i, token in enumerate(tokens):
+        if token.kind == "quoted":
+            found.append(Name(token.text, True))
+        elif token.kind == "name" and not (i and _follows(tokens[i - 1], token, ".")):
+            after = tokens[i + 1].text if i + 1 < len(tokens) else ""
+            constant = token.text in ("True", "False", "None")
+            found.append(Name(token.text, not (constant or after in ("(", ".", "="))))
+    return found
 
 
-def _check_not_r_only(formula: str) -> None:
-    """Refuse what R reads otherwise; silently, ``I(x^2)`` would be an exclusive or."""
-    bare = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`", "''", formula)
-    in_python = [False]
-    for i, character in enumerate(bare):
-        if character in "([{":
-            called = character != "(" or re.match(r"\w", bare[max(i - 1, 0)]) is not None
-            in_python.append(called or in_python[-1])
-        elif character in ")]}":
-            in_python.pop()
-        elif character == "^" and in_python[-1]:
-            rule = (
-                "must have ** for a power inside a function, where ^ is Python's exclusive or"
-            )
-            raise course_error("formula", rule, repr(formula), "Write I(x**2), or poly(x, 2).")
-    if re.search(r"(?<![\w.)\]])\.(?![\w(])", bare):
-        rule, advice = "must name its columns: '.' is not known here", "Write them out."
-        raise course_error("formula", rule, repr(formula), advice)
+# ---- tokens ------------------------------------------------------------------------------
 
 
-def _split(text: str, separators: str, keep: bool = False) -> list[str]:
-    """Split at separators outside brackets, quotes and backticks."""
-    pieces, depth, quote = [""], 0, ""
-    for character in text:
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"`":
-            quote = character
-        elif character in "([{":
-            depth += 1
-        elif character in ")]}":
-            depth -= 1
-        elif depth == 0 and character in separators:
-            pieces.append(character if keep else "")
-            continue
-        pieces[-1] += character
+def _tokens(formula: str) -> list[_Token]:
+    tokens = []
+    for match in _TOKEN.finditer(formula):
+        kind = match.lastgroup
+        token = _Token(kind, match[kind], match.start(), match.end())
+        if kind == "unknown" and token.text in "'\"`":
+            rule = "must close every quotation mark and backtick that it opens"
+            raise _formula_error(formula, rule, repr(token.text), "Add the second one.", token)
+        if kind == "unknown" or token.text.startswith("%"):
+            rule = "must consist of names, numbers, brackets and + - * / : ** |"
+            advice = "Write x:z for %in%; put names with other signs in backticks: `a name`."
+            raise _formula_error(formula, rule, repr(token.text), advice, token)
+        if kind != "space":
+            tokens.append(token)
+    return tokens
+
+
+def _formula_error(
+    formula: str, rule: str, got: str, advice: str, at: _Token | None = None
+) -> CourseError:
+    """Build the error, with a caret under the token that it is about."""
+    error = course_error("formula", rule, got, advice)
+    if at is None:
+        return error
+    start = formula.rfind("\n", 0, at.start) + 1
+    line = formula[start:].split("\n")[0]
+    return CourseError(f"{error}\n    {line}\n    {' ' * (at.start - start)}^")
+
+
+def _text(formula: str, tokens: Sequence[_Token]) -> str:
+    """Return the text from the first token to the last."""
+    return formula[tokens[0].start : tokens[-1].end] if tokens else ""
+
+
+def _joined(formula: str, terms: Sequence[tuple[_Token | None, list[_Token]]]) -> str:
+    """Put terms with their signs together; without any, what is left is the intercept."""
+    pieces = []
+    for sign, term in terms:
+        mark = "" if sign is None else sign.text
+        if mark == "-" or (pieces and mark):
+            pieces.append(mark)
+        if term:
+            pieces.append(_text(formula, term))
+    return " ".join(pieces) or "1"
+
+
+def _split(
+    tokens: Sequence[_Token], *separators: str
+) -> list[tuple[_Token | None, list[_Token]]]:
+    """Split at separators outside brackets: pairs of the separator before, and the tokens."""
+    pieces, depth = [(None, [])], 0
+    for token in tokens:
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0 and token.kind == "operator" and token.text in separators:
+            pieces.append((token, []))
+        else:
+            pieces[-1][1].append(token)
+    if pieces[0] == (None, []) and len(pieces) > 1 and "+" in separators:
+        pieces.pop(0)  # a sign in front
     return pieces
 
 
-def _bar_inside(term: str) -> str | None:
-    """Text inside ``(… | …)`` if the whole term is such a bracket."""
-    body = term.strip().lstrip("+-").strip()
-    if not (body.startswith("(") and body.endswith(")")):
+def _follows(before: _Token, token: _Token, text: str) -> bool:
+    return before.text == text and before.kind == "operator" and before.end == token.start
+
+
+def _is_call(tokens: Sequence[_Token], i: int) -> bool:
+    """Whether the bracket at i holds Python: a call, an index or braces."""
+    if tokens[i].text != "(":
+        return True
+    before = tokens[i - 1] if i else None
+    return (
+        before is not None
+        and before.kind in ("name", "quoted", "close")
+        and before.end == tokens[i].start
+    )
+
+
+# ---- checks --------------------------------------------------------------------------------
+
+
+def _check_brackets(formula: str, tokens: Sequence[_Token]) -> None:
+    stack, wrong = [], None
+    for token in tokens:
+        if token.kind == "open":
+            stack.append(token)
+        elif token.kind == "close":
+            if not stack or stack.pop().text != _CLOSES[token.text]:
+                wrong = token
+                break
+    wrong = wrong or (stack[-1] if stack else None)
+    if wrong is not None:
+        rule = "must close every bracket that it opens"
+        advice = f"Count the brackets. {_EXAMPLE}"
+        raise _formula_error(formula, rule, repr(formula), advice, wrong)
+
+
+def _check_words_of_r(formula: str, tokens: Sequence[_Token]) -> None:
+    """Refuse what R reads otherwise; silently, ``I(x^2)`` would be an exclusive or."""
+    in_python = [False]
+    for i, token in enumerate(tokens):
+        after = tokens[i + 1] if i + 1 < len(tokens) else None
+        if token.kind == "open":
+            in_python.append(in_python[-1] or _is_call(tokens, i))
+        elif token.kind == "close":
+            in_python.pop()
+        elif token.text == "^" and in_python[-1]:
+            rule = (
+                "must have ** for a power inside a function, where ^ is Python's exclusive or"
+            )
+            advice = "Write I(x**2), or poly(x, 2)."
+            raise _formula_error(formula, rule, repr(formula), advice, token)
+        elif _is_word_of_r(token, after) and not (i and tokens[i - 1].text == "."):
+            rule, got = "must use functions that are known here", f"R's '{token.text}'"
+            raise _formula_error(formula, rule, got, _WORDS_OF_R[token.text], token)
+        elif token.text == "." and not (i and _is_attribute(tokens[i - 1], token, after)):
+            rule = "must name its columns: '.' is not known here"
+            raise _formula_error(formula, rule, repr(formula), "Write them out.", token)
+
+
+def _is_attribute(before: _Token, dot: _Token, after: _Token | None) -> bool:
+    """Whether a dot stands between two pieces without a blank, as in ``np.log``."""
+    joined = before.kind != "operator" and before.end == dot.start
+    return joined and after is not None and after.start == dot.end
+
+
+def _is_word_of_r(token: _Token, after: _Token | None) -> bool:
+    """Whether a function follows that only R knows; a column may have such a name."""
+    if token.kind != "name" or token.text not in _WORDS_OF_R or after is None:
+        return False
+    return after.text == ("." if token.text == "as" else "(")
+
+
+def _check_no_stray_bar(formula: str, term: Sequence[_Token]) -> None:
+    in_python = [False]
+    for i, token in enumerate(term):
+        if token.kind == "open":
+            in_python.append(in_python[-1] or _is_call(term, i))
+        elif token.kind == "close":
+            in_python.pop()
+        elif token.text in ("|", "||") and token.kind == "operator" and not in_python[-1]:
+            raise _formula_error(
+                formula,
+                "must have each bar in its own brackets, joined to the rest by '+'",
+                repr(_text(formula, term)),
+                "Write … + (Days | Subject), not Days | Subject or x * (1 | Subject).",
+                token,
+            )
+
+
+# ---- bars ------------------------------------------------------------------------------------
+
+
+def _without_brackets(tokens: Sequence[_Token]) -> Sequence[_Token] | None:
+    """Return what stands in a pair of round brackets around all tokens; None without one."""
+    if len(tokens) < 2 or tokens[0].text != "(" or tokens[-1].text != ")":
         return None
-    inside = body[1:-1]
-    while inside.strip().startswith("(") and inside.strip().endswith(")"):
-        if len(_split(inside, "|")) > 1:
-            break
-        inside = inside.strip()[1:-1]
-    return inside if len(_split(inside, "|")) > 1 else None
+    depth = 0
+    for token in tokens[:-1]:
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0:
+            return None
+    return tokens[1:-1]
 
 
-def _expand_bar(inside: str, formula: str) -> list[Bar]:
-    correlated = "||" not in inside
-    sides = [side.strip() for side in inside.split("|" if correlated else "||")]
-    if len(sides) != 2 or not all(sides):
-        raise course_error(
-            "formula",
+def _inside_of_bar(term: Sequence[_Token]) -> Sequence[_Token] | None:
+    """Tokens inside ``(… | …)`` if the whole term is such a bracket, however often wrapped."""
+    inside = _without_brackets(term)
+    while inside is not None and len(_split(inside, "|", "||")) == 1:
+        inside = _without_brackets(inside)
+    return inside
+
+
+def _expand_bar(formula: str, inside: Sequence[_Token]) -> list[Bar]:
+    parts = _split(inside, "|", "||")
+    if len(parts) != 2 or not all(side for _, side in parts):
+        raise _formula_error(
+            formula,
             "needs something on both sides of the bar: (what varies | group)",
-            f"({inside})",
+            f"({_around(formula, inside)})",
             "For a random intercept write (1 | group).",
+            parts[-1][0],
         )
-    left, right = sides
-    groups = _expand_groups(right, formula)
-    if correlated:
-        lefts = [left]
-    else:
-        terms = [str(term) for term in _formulaic(left)]
+    (_, left), (bar, right) = parts
+    groups = _expand_groups(formula, right)
+    text = _text(formula, left)
+    lefts = [text]
+    if bar.text == "||":
+        terms = [str(term) for term in _formulaic(text)]
         lefts = ["1" if term == "1" else f"0 + {term}" for term in terms]
     return [Bar(one, group) for group in groups for one in lefts]
 
 
-def _expand_groups(right: str, formula: str) -> list[tuple[str, ...]]:
+def _around(formula: str, inside: Sequence[_Token]) -> str:
+    """Return the text between the brackets around `inside`, blanks included."""
+    start = formula.rfind("(", 0, inside[0].start) + 1
+    return formula[start : formula.find(")", inside[-1].end - 1)]
+
+
+def _expand_groups(formula: str, right: Sequence[_Token]) -> list[tuple[str, ...]]:
     """``a/b`` -> (b, a) and (a,); ``a:b`` -> (a, b)."""
-    while right.startswith("(") and right.endswith(")"):
-        right = right[1:-1].strip()
-    nested = [tuple(name.strip() for name in _split(part, ":")) for part in _split(right, "/")]
-    plain = re.compile(r"`[^`]+`|[^\W\d]\w*")
-    for name in (name for part in nested for name in part):
-        if not plain.fullmatch(name):
-            raise course_error(
-                "formula",
-                "must have a column name, a/b or a:b right of the bar",
-                f"'{right}' in {formula!r}",
-                "For two grouping factors write (1 | a) + (1 | b).",
-            )
-    nested = [tuple(name.strip("`") for name in part) for part in nested]
-    groups = [nested[0]]
-    for part in nested[1:]:
-        groups.append(part + groups[-1])
+    while (inner := _without_brackets(right)) is not None:
+        right = inner
+    groups = []
+    for _, part in _split(right, "/"):
+        names = [tokens for _, tokens in _split(part, ":")]
+        for tokens in names:
+            if len(tokens) != 1 or tokens[0].kind not in ("name", "quoted"):
+                raise _formula_error(
+                    formula,
+                    "must have a column name, a/b or a:b right of the bar",
+                    f"'{_text(formula, right)}' in {formula!r}",
+                    "For two grouping factors write (1 | a) + (1 | b).",
+                    right[0] if right else None,
+                )
+        own = tuple(tokens[0].text for tokens in names)
+        groups.append(own + (groups[-1] if groups else ()))
     return groups[::-1]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from course_lib.errors import CourseError
-from course_lib.mixed.formula import Bar, parse_formula
+from course_lib.mixed.formula import Bar, Name, names_in, parse_formula
 
 
 def bars(formula):
@@ -134,3 +134,81 @@ def test_what_cannot_be_read_is_told(formula, words):
 )
 def test_powers_of_sums_and_dots_in_numbers_are_read(formula):
     assert parse_formula(formula).response == "y"
+
+
+@pytest.mark.parametrize(
+    ("formula", "place"),
+    [
+        ("y ~ x + (1 | g", "(1"),
+        ("y ~ x + 1 | g)", ")"),
+        ("y ~ x | g", "|"),
+        ("y ~ x * (1 | g)", "| g"),
+        ("y ~ I(x) + log(z + 1) * (1 | g) + C(f)", "| g"),
+        ("y ~ x - (1 | g)", "- ("),
+        ("y ~ (1 | a*b)", "a*b"),
+        ("y ~ (1 | g | h)", "| h"),
+        ("y ~ x + I(x^2) + (1 | g)", "^"),
+        ("y ~ . + (1 | g)", "."),
+        ("y ~ x ? z + (1 | g)", "?"),
+        ("y ~ `x + (1 | g)", "`"),
+        ("y ~ x %in% z + (1 | g)", "%in%"),
+        ("y ~ x + offset(z) + (1 | g)", "offset"),
+        ("y ~\n x\n + ns(z) + (1 | g)", "ns"),
+    ],
+)
+def test_message_points_at_the_place(formula, place):
+    with pytest.raises(CourseError) as caught:
+        parse_formula(formula)
+    *_, line, caret = str(caught.value).split("\n")
+    assert caret.strip() == "^"
+    assert line.strip() in formula
+    assert line[len(caret) - 1 :].startswith(place)
+
+
+@pytest.mark.parametrize(
+    ("term", "advice"),
+    [
+        ("offset(x)", "subtract it from the response"),
+        ("factor(x)", "C"),
+        ("as.factor(x)", "C"),
+        ("ns(x, df=3)", "cr"),
+        ("x %in% z", "x:z"),
+        ("log(factor(x))", "C"),
+        ("(0 + dummy(x, 'lo') | g)", "zeros and ones"),
+    ],
+)
+def test_words_of_r_say_what_to_write(term, advice):
+    with pytest.raises(CourseError, match=f"formula: .*{advice}"):
+        parse_formula(f"y ~ {term} + (1 | g)")
+
+
+def test_columns_may_have_such_names():
+    assert parse_formula("offset ~ factor + ns:dummy + as + (ns | dummy)").response == "offset"
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ log(Days + 1) + Days | Subject + exp(Days) + (1|Subject)",
+        "y ~ f(x) * (1 | g) + f(z)",
+        "y ~ (x) | (g)",
+        "y ~ ((1 | g) + x)",
+        "y ~ (a)(b) | g + (1 | g)",
+    ],
+)
+def test_bars_outside_their_own_brackets_are_found_between_calls(formula):
+    with pytest.raises(CourseError, match="each bar in its own brackets"):
+        parse_formula(formula)
+
+
+def test_names_of_a_piece():
+    found = names_in("np.log(x) + poly(`a b`, 2, raw=True) + C(f, Treatment('x')) + I(z == y)")
+    columns = [name.text for name in found if name.is_column]
+    assert columns == ["x", "a b", "f", "z", "y"]
+    assert Name("np", False) in found
+    assert Name("log", False) not in found
+
+
+def test_signs_in_front_are_kept():
+    assert parse_formula("y ~ -1 + x + (1 | g)").fixed == "- 1 + x"
+    assert parse_formula("y ~ + x + (1 | g)").fixed == "x"
