@@ -21,7 +21,8 @@ import pandas as pd
 from formulaic import Formula
 from formulaic.errors import FormulaicError
 from linearmodels.panel import PanelOLS, PooledOLS, RandomEffects
-from linearmodels.panel.results import HausmanTestResults, PanelResults, RandomEffectsResults
+from linearmodels.panel.results import PanelResults, RandomEffectsResults
+from linearmodels.shared.hypotheses import WaldTestStatistic
 from scipy.linalg import eigh
 
 from course_lib.errors import (
@@ -34,7 +35,7 @@ from course_lib.errors import (
 )
 from course_lib.reshape import variance_by_level, within_between
 
-__all__ = ["PanelComparison", "WaldTest", "compare_fe_re", "hausman"]
+__all__ = ["HausmanTest", "PanelComparison", "WaldTest", "compare_fe_re", "hausman"]
 
 NEGLIGIBLE = 1e-8  # share of V_FE below which a direction of V_FE − V_RE is rounding
 COLLINEAR = 1e-10  # share of a column, not explained by earlier columns, that is rounding
@@ -49,6 +50,19 @@ class WaldTest:
     statistic: float
     df: int
     pvalue: float
+
+
+@dataclass(frozen=True, eq=False)
+class HausmanTest(WaldTest):
+    """A Hausman test, with linearmodels' table of what it compares.
+
+    Attributes
+    ----------
+    estimates : DataFrame
+        One row per coefficient: ``b0`` (FE), ``b1`` (RE), ``b0-b1`` and its ``Std. Err.``.
+    """
+
+    estimates: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,7 +80,7 @@ class PanelComparison:
         One row per term: ``term``, then ``pooled``, ``fe``, ``re``, and Mundlak's ``within``
         and ``between``, each followed by its standard error (``fe_se``); missing where a
         model has no such coefficient. The FE intercept is the mean of the entities' intercepts.
-    hausman, hausman_sigmamore : HausmanTestResults
+    hausman, hausman_sigmamore : HausmanTest
         The classical test, without the constant (Hausman 1978, Econometrica 46(6),
         doi:10.2307/1913827), and with the error variance of RE in both covariances.
     mundlak_test, mundlak_test_clustered : WaldTest
@@ -94,8 +108,8 @@ class PanelComparison:
     pooled: PanelResults
     mundlak: RandomEffectsResults
     table: pd.DataFrame
-    hausman: HausmanTestResults
-    hausman_sigmamore: HausmanTestResults
+    hausman: HausmanTest
+    hausman_sigmamore: HausmanTest
     mundlak_test: WaldTest
     mundlak_test_clustered: WaldTest
     smallest_eigenvalue: float
@@ -106,7 +120,8 @@ class PanelComparison:
     @property
     def notes(self) -> tuple[str, ...]:
         """Every warning about this comparison, as a sentence; ``repr`` shows them too."""
-        who, plain, more = self.entity, self.hausman.statistic, self.hausman_sigmamore.statistic
+        who, plain = self.entity, self.hausman.statistic
+        more = self.hausman_sigmamore.statistic
         found = []
         if self.time_invariant:
             found.append(f"{listing(self.time_invariant)}: constant within {who}, not in FE.")
@@ -115,9 +130,9 @@ class PanelComparison:
         if not self.positive_definite:
             why = f"not positive definite (smallest eigenvalue {self.smallest_eigenvalue:.3g})"
             found.append(f"V_FE - V_RE is {why}: read mundlak_test, not hausman.")
-        if max(plain.stat, more.stat) > SENSITIVE * min(plain.stat, more.stat):
+        if max(plain, more) > SENSITIVE * min(plain, more):
             why = "V_FE - V_RE is near zero in some direction"
-            found.append(f"hausman {plain.stat:.4g}, sigmamore {more.stat:.4g}: {why}.")
+            found.append(f"hausman {plain:.4g}, sigmamore {more:.4g}: {why}.")
         if self.re.variance_decomposition["Effects"] == 0:
             found.append(f"The variance between {who} is estimated as 0: RE is pooled OLS.")
         return tuple(found)
@@ -167,6 +182,19 @@ def compare_fe_re(
         If the panel or the formula cannot be used: a column missing, a value missing or not
         finite, one entity, one period, an entity twice in a period, no regressor that varies
         both within and between entities, collinear regressors, or too few rows or entities.
+
+    Examples
+    --------
+    >>> from course_lib import load
+    >>> firms = load("grunfeld")
+    >>> compared = compare_fe_re("invest ~ value + capital", firms, entity="firm", time="year")
+    >>> round(compared.hausman.statistic, 4), round(compared.hausman.pvalue, 4)
+    (2.3304, 0.3119)
+
+    See Also
+    --------
+    hausman : The test alone, for two fits of linearmodels.
+    course_lib.reshape.within_between : The parts that Mundlak's regression uses.
     """
     _check_panel(data, entity, time)
     response, regressors = _design(formula, data)
@@ -216,7 +244,7 @@ def compare_fe_re(
 
 def hausman(
     fe: PanelResults, re: RandomEffectsResults, *, sigmamore: bool = False
-) -> HausmanTestResults:
+) -> HausmanTest:
     """Run linearmodels' Hausman test ``re.hausman(fe)``; say what to do where it refuses.
 
     Parameters
@@ -228,14 +256,25 @@ def hausman(
 
     Returns
     -------
-    HausmanTestResults
-        With ``statistic`` and ``estimates``.
+    HausmanTest
 
     Raises
     ------
     CourseError
         If an argument is no such result, a covariance is not the conventional one, the rows
         differ, or no coefficient is in both.
+
+    Examples
+    --------
+    >>> from course_lib import load
+    >>> firms = load("grunfeld")
+    >>> compared = compare_fe_re("invest ~ value + capital", firms, entity="firm", time="year")
+    >>> round(hausman(compared.fe, compared.re, sigmamore=True).statistic, 4)
+    2.1299
+
+    See Also
+    --------
+    compare_fe_re : Both fits, both tests, and Mundlak's regression.
     """
     if not (isinstance(fe, PanelResults) and isinstance(re, RandomEffectsResults)):
         got = f"{type(fe).__name__} and {type(re).__name__}"
@@ -243,7 +282,7 @@ def hausman(
         rule = "must be results of PanelOLS and RandomEffects"
         raise course_error("fe, re", rule, got, advice)
     try:
-        return re.hausman(fe, sigmamore=sigmamore)
+        result = re.hausman(fe, sigmamore=sigmamore)
     except TypeError as error:
         rule = "must have the conventional covariance: the test needs RE to be efficient"
         advice = "Use compare_fe_re(...).mundlak_test_clustered: it tests the same hypothesis."
@@ -252,6 +291,7 @@ def hausman(
         rule = "must be fitted to the same rows with at least one regressor in common"
         advice = "Fit both to the same data, with a regressor that varies within entities."
         raise course_error("fe, re", rule, f"'{error}'", advice) from error
+    return HausmanTest(*_wald(result.statistic), estimates=result.estimates)
 
 
 def _check_panel(data: pd.DataFrame, entity: str, time: str) -> None:
@@ -360,8 +400,12 @@ def _between_equals_within(result: RandomEffectsResults, terms: list[str]) -> Wa
     restriction = pd.DataFrame(0.0, index=terms, columns=result.params.index)
     for term in terms:
         restriction.loc[term, [f"{term}_between", f"{term}_within"]] = 1.0, -1.0
-    test = result.wald_test(restriction)
-    return WaldTest(statistic=float(test.stat), df=int(test.df), pvalue=float(test.pval))
+    return WaldTest(*_wald(result.wald_test(restriction)))
+
+
+def _wald(test: WaldTestStatistic) -> tuple[float, int, float]:
+    """Statistic, degrees of freedom and p-value of linearmodels' test."""
+    return float(test.stat), int(test.df), float(test.pval)
 
 
 def _table(terms: list[str], invariant: list[str], *results: PanelResults) -> pd.DataFrame:

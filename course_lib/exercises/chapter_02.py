@@ -113,8 +113,8 @@ YEARS = "lwage ~ union + hours + C(year)"
 
 def p_value(df: int | None = None, test: str = "hausman_sigmamore") -> float:
     """Return the p value of one of the Hausman statistics on `df` degrees of freedom."""
-    statistic = getattr(comparison(YEARS), test).statistic
-    return float(stats.chi2.sf(statistic.stat, statistic.df if df is None else df))
+    found = getattr(comparison(YEARS), test)
+    return float(stats.chi2.sf(found.statistic, found.df if df is None else df))
 
 
 # 2.5: Mundlak's regression with lmer.
@@ -270,11 +270,11 @@ EXERCISES = (
                 "that is the p value. The statistic itself is asked for.",
             ),
             Mistake(
-                lambda: float(comparison(FOUR).hausman.statistic.stat),
+                lambda: float(comparison(FOUR).hausman.statistic),
                 "that is the joint statistic of all four coefficients. Take married alone.",
             ),
             Mistake(
-                lambda: float(comparison(FOUR).hausman_sigmamore.statistic.stat),
+                lambda: float(comparison(FOUR).hausman_sigmamore.statistic),
                 "that is sigmamore for all four coefficients. Take married alone.",
             ),
         ),
@@ -328,7 +328,7 @@ EXERCISES = (
                 "that is the area below the statistic. A p value is the area above it.",
             ),
             Mistake(
-                lambda: float(comparison(YEARS).hausman_sigmamore.statistic.stat),
+                lambda: float(comparison(YEARS).hausman_sigmamore.statistic),
                 "that is the statistic. Its p value is asked for.",
             ),
         ),

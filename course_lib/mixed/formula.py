@@ -297,10 +297,9 @@ def _check_brackets(formula: str, tokens: Sequence[_Token]) -> None:
     for token in tokens:
         if token.kind == "open":
             stack.append(token)
-        elif token.kind == "close":
-            if not stack or stack.pop().text != _CLOSES[token.text]:
-                wrong = token
-                break
+        elif token.kind == "close" and (not stack or stack.pop().text != _CLOSES[token.text]):
+            wrong = token
+            break
     wrong = wrong or (stack[-1] if stack else None)
     if wrong is not None:
         rule = "must close every bracket that it opens"
