@@ -62,7 +62,17 @@ class DatasetInfo:
 
 
 def names() -> list[str]:
-    """Return the names that `load` knows."""
+    """Return the names that `load` knows.
+
+    Examples
+    --------
+    >>> "hsb82" in names()
+    True
+
+    See Also
+    --------
+    load : Load one of them.
+    """
     return list(_read_codebook())
 
 
@@ -83,6 +93,15 @@ def codebook(name: str) -> DatasetInfo:
     ------
     CourseError
         If there is no such data set, or the data directory is not found.
+
+    Examples
+    --------
+    >>> codebook("sleepstudy").n_rows
+    180
+
+    See Also
+    --------
+    describe : The columns as a table.
     """
     entries = _read_codebook()
     if not isinstance(name, str) or name not in entries:
@@ -115,6 +134,16 @@ def describe(name: str) -> pd.DataFrame:
     ------
     CourseError
         If there is no such data set, or the data directory is not found.
+
+    Examples
+    --------
+    >>> describe("sleepstudy")["column"].tolist()
+    ['Reaction', 'Days', 'Subject']
+
+    See Also
+    --------
+    load : The data.
+    codebook : The same with source, licence and checksum.
     """
     return pd.DataFrame(
         list(codebook(name).columns), columns=["column", "meaning", "unit", "type"]
@@ -140,6 +169,17 @@ def load(name: str) -> pd.DataFrame | list[dict]:
     CourseError
         If there is no such data set, if its file or the data directory is missing, or if
         the file is not the one that its checksum was taken of.
+
+    Examples
+    --------
+    >>> sleep = load("sleepstudy")
+    >>> list(sleep.columns)
+    ['Reaction', 'Days', 'Subject']
+
+    See Also
+    --------
+    describe : What the columns mean, and where the data come from.
+    names : Which data sets there are.
     """
     info = codebook(name)
     content = _read_intact(info)

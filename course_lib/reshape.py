@@ -84,6 +84,17 @@ def within_between(
     ------
     CourseError
         If a column is missing or not numeric, a group is missing, or a name is taken.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"school": ["A", "A", "B", "B"], "ses": [1.0, 3.0, 4.0, 8.0]})
+    >>> parts = within_between(table, "ses", by="school")
+    >>> parts["ses_within"].tolist(), parts["ses_between"].tolist()
+    ([-1.0, 1.0, -2.0, 2.0], [2.0, 2.0, 6.0, 6.0])
+
+    See Also
+    --------
+    variance_by_level : How much of the variance is within, how much between.
     """
     data, columns, keys = _check(data, columns, by)
     new = [f"{column}_{part}" for column in columns for part in ("within", "between")]
@@ -138,6 +149,16 @@ def variance_by_level(
     ------
     CourseError
         If a column is missing, not numeric or without any value, or if a group is missing.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"school": ["A", "A", "B", "B"], "ses": [1.0, 3.0, 4.0, 8.0]})
+    >>> variance_by_level(table, "ses", by="school").set_index("level")["variance"].to_dict()
+    {'within': 2.5, 'between': 4.0}
+
+    See Also
+    --------
+    within_between : The two parts as columns.
     """
     data, columns, keys = _check(data, columns, by)
     for column in columns:
@@ -205,6 +226,17 @@ def impute_within(
     ------
     CourseError
         If a column is missing or not numeric, or a group is missing.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"school": ["A", "A", "B"], "ses": [1.0, None, 4.0]})
+    >>> filled, report = impute_within(table, "ses", by="school")
+    >>> filled["ses"].tolist()
+    [1.0, 1.0, 4.0]
+
+    See Also
+    --------
+    variance_by_level : What filling does to the variances.
     """
     data, columns, keys = _check(data, columns, by)
     filled, rows = data.copy(), []
@@ -282,6 +314,16 @@ def to_long(
         If units are missing or repeated, a stub has no wave columns or other waves than the
         rest, two columns claim one wave or two stubs one column, the waves of a stub differ
         in type, or a name is taken.
+
+    Examples
+    --------
+    >>> wide = pd.DataFrame({"child": ["a", "b"], "score1": [5, 7], "score2": [6, 9]})
+    >>> to_long(wide, "score", id="child").to_numpy().tolist()
+    [['a', 1, 5], ['a', 2, 6], ['b', 1, 7], ['b', 2, 9]]
+
+    See Also
+    --------
+    to_wide : The way back.
     """
     data, names, ids = _check_reshape(data, "stubs", stubs, id, sep)
     _reject_repeated(data, ids, "must identify each row of a wide table")
@@ -347,6 +389,16 @@ def to_wide(
     CourseError
         If a unit or wave is missing, a unit has two rows for a wave or (unless allowed) none,
         another column varies within a unit, or a name is taken or would be misread.
+
+    Examples
+    --------
+    >>> long = pd.DataFrame({"child": ["a", "a"], "wave": [1, 2], "score": [5, 6]})
+    >>> list(to_wide(long, "score", id="child").columns)
+    ['child', 'score1', 'score2']
+
+    See Also
+    --------
+    to_long : The way back.
     """
     data, names, ids = _check_reshape(data, "values", values, id, sep)
     check_columns("values", data, names)
@@ -519,6 +571,17 @@ def flatten_nested(
         level are records in one place and plain values in another; if a key is missing,
         repeated within its parent, or of mixed type; if a field is nested but not in `path`,
         or holds mixed types; or if two fields get the same name. The message says where.
+
+    Examples
+    --------
+    >>> users = [{"user": "U1", "orders": [{"id": 7, "price": 2.5}, {"id": 8, "price": 1.0}]}]
+    >>> rows, counts = flatten_nested(users, "orders", keys=["user", "id"])
+    >>> rows.to_numpy().tolist()
+    [['U1', 7, 2.5], ['U1', 8, 1.0]]
+
+    See Also
+    --------
+    encode_levels : Number the units of nested levels.
     """
     path = [path] if isinstance(path, str) else list(path)
     if not path:
@@ -710,6 +773,16 @@ def encode_levels(data: pd.DataFrame, levels: Sequence[str]) -> LevelCoding:
     ------
     CourseError
         If a column is missing or named twice, or labels are missing or of several types.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"school": ["A", "A", "B"], "klass": [1, 2, 1]})
+    >>> encode_levels(table, ["school", "klass"]).codes["klass_code"].tolist()
+    [0, 1, 2]
+
+    See Also
+    --------
+    flatten_nested : Turn nested records into rows.
     """
     data, levels = check_dataframe("data", data), check_names("levels", levels)
     check_columns("levels", data, levels)

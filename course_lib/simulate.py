@@ -130,6 +130,18 @@ def simulate_growth(design: GrowthDesign, rng: np.random.Generator) -> pd.DataFr
         ``class_number`` ("2": used again in every school), ``student_id`` ("S03-C2-07",
         unique), ``time`` (wave, from 0), ``score`` (points; NaN where missing).
         Exactly ``round(missing_fraction * rows)`` scores are missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> growth = simulate_growth(GrowthDesign(n_schools=2), np.random.default_rng(1))
+    >>> growth["school"].nunique()
+    2
+
+    See Also
+    --------
+    GrowthDesign : What can be chosen.
+    simulate_random_slopes : One level of groups only.
     """
     _check_design(design, GrowthDesign)
     check_rng("rng", rng)
@@ -235,6 +247,18 @@ def simulate_random_slopes(design: RandomSlopeDesign, rng: np.random.Generator) 
     -------
     pandas.DataFrame
         ``n_groups * n_per_group`` rows, sorted by group: ``group`` ("G01"), ``x``, ``y``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> design = RandomSlopeDesign(n_groups=4, n_per_group=3)
+    >>> simulate_random_slopes(design, np.random.default_rng(1)).shape[0]
+    12
+
+    See Also
+    --------
+    RandomSlopeDesign : What can be chosen.
+    simulate_growth : Students in classes in schools.
     """
     _check_design(design, RandomSlopeDesign)
     check_rng("rng", rng)
@@ -273,6 +297,17 @@ def simulate_orders(n_users: int, rng: np.random.Generator) -> list[dict]:
         ``[{"user": str, "orders": [{"id": int, "items": [{"name": str, "price": float,
         "quantity": int}]}]}]``; prices in euros, to the cent. Order ids start at 101 for
         every user, so that they name an order only together with the user.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> orders = simulate_orders(3, np.random.default_rng(1))
+    >>> len(orders)
+    3
+
+    See Also
+    --------
+    course_lib.reshape.flatten_nested : Turn such records into rows.
     """
     n_users = check_count("n_users", n_users)
     check_rng("rng", rng)

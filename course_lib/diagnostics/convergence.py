@@ -81,6 +81,17 @@ def check_convergence(fit: LmerResult) -> pd.DataFrame:
     -------
     DataFrame
         One row per check: value, threshold, verdict ("passed" or "failed"), advice.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> check_convergence(fit)["verdict"].tolist()
+    ['passed', 'passed', 'passed', 'passed']
+
+    See Also
+    --------
+    all_optimizers : Whether other optimisers end at the same place.
     """
     check_fit("fit", fit)
     products, theta = fit.standardised.products, fit.estimate.optimum.theta
@@ -167,6 +178,17 @@ def random_effects_pca(fit: LmerResult, scaled: bool = True) -> pd.DataFrame:
     DataFrame
         One row per component: group, component (1, 2, …), sd (over σ), share of the group's
         variance (NaN where that is zero).
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> random_effects_pca(fit)["share"].round(2).tolist()
+    [0.93, 0.07]
+
+    See Also
+    --------
+    check_convergence : Whether the fit is singular.
     """
     check_fit("fit", fit)
     check_choice("scaled", scaled, (True, False))
@@ -219,6 +241,17 @@ def scale_report(formula: str, data: pd.DataFrame) -> ScaleReport:
     ------
     CourseError
         As `lmer` does, for a model that cannot be fitted.
+
+    Examples
+    --------
+    >>> from course_lib import load
+    >>> report = scale_report("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> list(report.conditions.index)
+    ['fixed', 'Subject']
+
+    See Also
+    --------
+    check_convergence : Whether the search ended at the optimum.
     """
     fit = lmer(formula, data)
     frame, standardised = fit.frame, fit.standardised
@@ -270,6 +303,17 @@ def optimizer_trace(
         entry by entry. An evaluation that breaks down (a matrix no longer positive definite in
         floating point) is the last row, with NaN. ``attrs["ending"]`` says how the search
         ended.
+
+    Examples
+    --------
+    >>> from course_lib import load
+    >>> trace = optimizer_trace("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> bool(abs(trace["excess"].iloc[-1]) < 1e-6)
+    True
+
+    See Also
+    --------
+    deviance_at : The surface that it walks on.
     """
     check_choice("scaled", scaled, (True, False))
     fit = lmer(formula, data, reml)
@@ -321,6 +365,17 @@ def deviance_at(
     -------
     ndarray, shape (...)
         In the units of the data; NaN where the evaluation breaks down in floating point.
+
+    Examples
+    --------
+    >>> from course_lib import load
+    >>> formula = "Reaction ~ Days + (1 | Subject)"
+    >>> deviance_at(formula, load("sleepstudy"), [[0.0], [1.0]]).round(1).tolist()
+    [1893.7, 1787.4]
+
+    See Also
+    --------
+    optimizer_trace : The walk on this surface.
     """
     check_choice("scaled", scaled, (True, False))
     theta = check_finite("theta", theta)
@@ -366,6 +421,17 @@ def all_optimizers(formula: str, data: pd.DataFrame, reml: bool = True) -> pd.Da
         One row per optimiser: deviance (where it ended), above_best (over the lowest of them),
         n_evaluations, gradient_norm (where it ended), converged (its own word), then the fixed
         effects there, in the units of the data.
+
+    Examples
+    --------
+    >>> from course_lib import load
+    >>> ends = all_optimizers("Reaction ~ Days + (1 | Subject)", load("sleepstudy"))
+    >>> bool((ends["above_best"] < 1e-4).all())
+    True
+
+    See Also
+    --------
+    check_convergence : Four questions about the optimum.
     """
     fit = lmer(formula, data, reml)
     products, shift = _problem(fit, True)

@@ -44,13 +44,37 @@ NOTHING = 1e-10  # a share below this is rounding
 
 
 def sorted_residuals(fit: LmerResult) -> np.ndarray:
-    """Standardised conditional residuals in increasing order, shape (nobs,)."""
+    """Standardised conditional residuals in increasing order, shape (nobs,).
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> sorted_residuals(fit).shape
+    (180,)
+
+    See Also
+    --------
+    simulated_envelope
+    """
     values = residual_frame(fit)["resid_std"].to_numpy()
     return np.sort(np.nan_to_num(values))
 
 
 def sorted_modes(fit: LmerResult) -> np.ndarray:
-    """Random effects in increasing order, over the estimated sd, term after term."""
+    """Random effects in increasing order, over the estimated sd, term after term.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> sorted_modes(fit).shape
+    (36,)
+
+    See Also
+    --------
+    simulated_envelope
+    """
     effects = random_effects_frame(fit).groupby(["group", "term"], sort=False)
     return np.concatenate([np.sort(np.nan_to_num(e["mode_std"])) for _, e in effects])
 
@@ -85,12 +109,35 @@ def binned_means(fit: LmerResult, n_bins: int = 8) -> np.ndarray:
     -------
     ndarray, shape (n_bins,)
         0 for a bin that stays empty because many rows share a fitted value.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> binned_means(fit).shape
+    (8,)
+
+    See Also
+    --------
+    simulated_envelope, binned_spreads
     """
     return _bin_means(fit, n_bins, 1)
 
 
 def binned_spreads(fit: LmerResult, n_bins: int = 5) -> np.ndarray:
-    """Root mean square of the standardised residuals in the same bins; see `binned_means`."""
+    """Root mean square of the standardised residuals in the same bins; see `binned_means`.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> binned_spreads(fit).shape
+    (5,)
+
+    See Also
+    --------
+    simulated_envelope, binned_means
+    """
     return np.sqrt(_bin_means(fit, n_bins, 2))
 
 
@@ -112,6 +159,17 @@ def group_slope_spread(fit: LmerResult) -> np.ndarray:
     -------
     ndarray
         One value for every such pair of grouping factor and fixed effect, in their order.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (1 | Subject)", load("sleepstudy"))
+    >>> group_slope_spread(fit).shape
+    (1,)
+
+    See Also
+    --------
+    simulated_envelope
     """
     residuals = np.nan_to_num(residual_frame(fit)["resid_std"].to_numpy())
     spreads = []
@@ -175,6 +233,19 @@ def simulated_envelope(
     ------
     CourseError
         If an argument is of the wrong kind, or the statistic is not finite or changes length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> band = simulated_envelope(fit, sorted_modes, n_sim=39, rng=np.random.default_rng(1))
+    >>> list(band.columns[:4])
+    ['observed', 'lower', 'median', 'upper']
+
+    See Also
+    --------
+    sorted_residuals, sorted_modes, binned_means, binned_spreads, group_slope_spread
     """
     check_fit("fit", fit)
     if not callable(statistic):

@@ -57,6 +57,17 @@ def influence(fit: LmerResult, by: str | None = None) -> pd.DataFrame:
     CourseError
         If `by` is no grouping factor of the fit, the factor has too few groups, or a
         coefficient cannot be estimated without one of them.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> round(float(influence(fit)["cooks_distance"].max()), 2)
+    0.13
+
+    See Also
+    --------
+    course_lib.diagnostics.leverages : How far single rows pull.
     """
     check_fit("fit", fit)
     factor = _factor(fit, by)

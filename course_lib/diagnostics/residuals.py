@@ -49,6 +49,17 @@ def residual_frame(fit: LmerResult) -> pd.DataFrame:
         Indexed as ``fit.resid``: one column per grouping factor, then fitted, fitted_marginal,
         resid, resid_marginal (units of the response), resid_std, resid_marginal_std (no unit;
         NaN for a row that the model reproduces whatever its value) and leverage.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> residual_frame(fit)[["resid", "leverage"]].round(3).iloc[0].tolist()
+    [-4.104, 0.229]
+
+    See Also
+    --------
+    leverages, random_effects_frame
     """
     check_fit("fit", fit)
     frame, leverage = fit.frame, leverages(fit)
@@ -104,6 +115,17 @@ def random_effects_frame(fit: LmerResult) -> pd.DataFrame:
         Columns group (the factor), level, term, mode, se (both in the units of the
         coefficient), shrinkage_factor, mode_std (mode over the square root of τ² - s²) and
         n_rows. Where τ² is zero the factor is 0 and mode_std NaN.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> random_effects_frame(fit)["mode"].round(2).tolist()[:2]  # of the first subject
+    [2.26, 9.2]
+
+    See Also
+    --------
+    residual_frame : The same for the rows.
     """
     check_fit("fit", fit)
     parts = []
@@ -152,6 +174,17 @@ def leverages(fit: LmerResult) -> np.ndarray:
     -------
     ndarray, shape (nobs,)
         Between 0 and 1.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> round(float(leverages(fit).sum()), 2)  # parameters in effect
+    29.02
+
+    See Also
+    --------
+    residual_frame : Residuals standardised with them.
     """
     check_fit("fit", fit)
     products = fit.standardised.products
@@ -212,6 +245,17 @@ def normality_tests(fit: LmerResult) -> pd.DataFrame:
         0 if normal), shapiro_w and shapiro_p (Shapiro & Wilk 1965, doi:10.2307/2333709; Royston
         1995, doi:10.2307/2986146), k2 and k2_p (D'Agostino & Pearson 1973,
         doi:10.2307/2335012; NaN below 20 values), note. NaN where nothing varies.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> normality_tests(fit)["n"].to_dict()
+    {'residuals': 180, 'Subject Intercept': 18, 'Subject Days': 18}
+
+    See Also
+    --------
+    simulated_envelope : What says more.
     """
     residuals = residual_frame(fit)["resid_std"]
     rows = [_normality("residuals", residuals)]

@@ -95,6 +95,10 @@ def check(exercise: str, answer: object) -> Verdict:
     --------
     >>> check("1.1", ...)
     Not answered yet: replace the dots (...) by your answer.
+
+    See Also
+    --------
+    progress : What has been answered so far.
     """
     verdict = judge(find_exercise(exercise), answer)
     record(verdict)
@@ -114,6 +118,15 @@ def progress() -> pd.DataFrame:
         One row per exercise, in the order of the course: ``chapter`` (number), ``exercise``
         (id), ``state`` ("right", "not yet" or "not answered") and ``tries`` (answers given
         up to the first right one). A right answer stays right.
+
+    Examples
+    --------
+    >>> list(progress().columns[:2])
+    ['chapter', 'exercise']
+
+    See Also
+    --------
+    check : Answer an exercise.
     """
     rows = []
     for chapter in sorted({int(name.split(".")[0]) for name in session}):

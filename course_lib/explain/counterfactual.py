@@ -116,6 +116,20 @@ def counterfactual(
     CourseError
         If a column is missing, constant or not numeric, bounds do not contain the row, or an
         option is unknown.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [5.0, 5.0, 8.0]})
+    >>> def double(rows):
+    ...     return 2 * rows["a"]
+    ...
+    >>> found = counterfactual(double, table.iloc[0], table, 3.0, change=["a"])
+    >>> round(float(found.changed["a"].iloc[0]), 6)
+    1.5
+
+    See Also
+    --------
+    course_lib.explain.local_surrogate : Which features matter around the row.
     """
     function = prediction_function(predict)
     check_dataframe("data", data)

@@ -146,6 +146,20 @@ def train_net(
     ------
     CourseError
         If an argument breaks its rule.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> images = rng.random((20, 8, 8))
+    >>> labels = np.repeat([0, 1], 10)
+    >>> net = train_net(images, labels, n_classes=2, n_filters=2, n_epochs=1, rng=rng)
+    >>> net.filters.shape
+    (2, 5, 5)
+
+    See Also
+    --------
+    predict_proba : What the net answers.
+    grad_cam : What it looks at.
     """
     images = _check_shape("images", images, ("n", "height", "width"))
     labels = _check_labels(labels, len(images), check_count("n_classes", n_classes, 2))
@@ -180,17 +194,59 @@ def train_net(
 
 
 def feature_maps(net: Net, images: np.ndarray) -> np.ndarray:
-    """Return A, shape (n, height, width, K), of images of shape (n, height, width)."""
+    """Return A, shape (n, height, width, K), of images of shape (n, height, width).
+
+    Examples
+    --------
+    >>> filters = np.zeros((1, 3, 3))
+    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
+    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
+    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> feature_maps(net, image[None])[0, 0].tolist()
+    [[0.0], [2.0], [0.0]]
+
+    See Also
+    --------
+    class_scores : From maps to scores.
+    """
     return _patches_and_maps(net, images)[1]
 
 
 def class_scores(net: Net, maps: np.ndarray) -> np.ndarray:
-    """Return the scores s, shape (n, C), of feature maps, shape (n, height, width, K)."""
+    """Return the scores s, shape (n, C), of feature maps, shape (n, height, width, K).
+
+    Examples
+    --------
+    >>> filters = np.zeros((1, 3, 3))
+    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
+    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
+    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> class_scores(net, feature_maps(net, image[None])).round(2).tolist()
+    [[2.5, -2.5]]
+
+    See Also
+    --------
+    feature_maps, predict_proba
+    """
     return maps.mean(axis=(1, 2)) @ net.weights + net.bias
 
 
 def predict_proba(net: Net, images: np.ndarray) -> np.ndarray:
-    """Return the class probabilities, shape (n, C), of images of shape (n, height, width)."""
+    """Return the class probabilities, shape (n, C), of images of shape (n, height, width).
+
+    Examples
+    --------
+    >>> filters = np.zeros((1, 3, 3))
+    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
+    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
+    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> predict_proba(net, image[None]).round(2).tolist()
+    [[0.99, 0.01]]
+
+    See Also
+    --------
+    class_scores : The scores before the softmax.
+    """
     return softmax(class_scores(net, feature_maps(net, images)), axis=1)
 
 
@@ -240,6 +296,20 @@ def grad_cam(net: Net, image: np.ndarray, target: int) -> ClassMap:
     ------
     CourseError
         If an argument breaks its rule.
+
+    Examples
+    --------
+    >>> filters = np.zeros((1, 3, 3))
+    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
+    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
+    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> grad_cam(net, image, 0).normalised.tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 0.25]]
+
+    See Also
+    --------
+    map_similarity : Compare two maps.
+    randomise : A net that has learned nothing.
     """
     image = _check_shape("image", image, _check_net(net).image_shape)
     target = check_count("target", target, 0)
@@ -269,6 +339,19 @@ def randomise(net: Net, rng: np.random.Generator, *, layers: str = "all") -> Net
     Net
         For the parameter randomisation test of Adebayo et al. (2018): a map that stays the
         same was a picture of the image and not of the net.
+
+    Examples
+    --------
+    >>> filters = np.zeros((1, 3, 3))
+    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
+    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
+    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> bool((randomise(net, np.random.default_rng(1)).filters == net.filters).all())
+    False
+
+    See Also
+    --------
+    grad_cam : Whose maps should change with the net.
     """
     _check_net(net)
     check_choice("layers", layers, ("all", "linear", "convolution"))
@@ -282,6 +365,17 @@ def map_similarity(first: np.ndarray, second: np.ndarray) -> float:
     """Return Spearman's rank correlation, from -1 to 1, of two maps' pixels.
 
     Pass the `signed` maps: a `raw` map can be 0 everywhere, and then has no ranks.
+
+    Examples
+    --------
+    >>> first = np.array([[0.0, 1.0], [2.0, 3.0]])
+    >>> round(map_similarity(first, first**3), 6)
+    1.0
+
+    See Also
+    --------
+    grad_cam : What makes such maps.
+    randomise : What to compare them with.
     """
     first = check_finite("first", first)
     second = _check_shape("second", second, first.shape)

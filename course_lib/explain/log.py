@@ -244,6 +244,17 @@ def hash_inputs(inputs: Mapping[str, object] | pd.Series) -> str:
         Hash of the JSON list of [name, type, value], sorted by name. Numbers count by value
         (3, 3.0 and numpy.float32(3) are the same; 0.0 and -0.0 too), at full double precision
         (0.1 and numpy.float32(0.1) differ). Number 1, boolean True and string "1" differ.
+
+    Examples
+    --------
+    >>> hash_inputs({"ses": 1, "school": "A"})[:8]
+    '04804383'
+    >>> hash_inputs({"school": "A", "ses": 1.0})[:8]
+    '04804383'
+
+    See Also
+    --------
+    ExplanationLog : Where the hash is kept.
     """
     canonical = []
     for name, value in sorted(_check_named("inputs", inputs, VALUE).items()):

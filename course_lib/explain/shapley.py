@@ -94,6 +94,10 @@ def linear_shap(
     >>> shares = linear_shap(lmer("Reaction ~ Days + (Days | Subject)", sleep), sleep)
     >>> list(shares.columns)
     ['Days', 'Subject', 'base_value', 'prediction']
+
+    See Also
+    --------
+    course_lib.explain.local_surrogate : For models that are no mixed model.
     """
     check_fit("fit", fit)
     errors.check_choice("dependence", dependence, ("independent", "gaussian"))

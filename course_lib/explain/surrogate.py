@@ -99,6 +99,19 @@ def local_surrogate(
     CourseError
         If a column is missing, not numeric or constant, an option is out of range, or the
         kernel leaves too few points.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> table = pd.DataFrame(rng.standard_normal((50, 2)), columns=["a", "b"])
+    >>> row, model = table.iloc[0], lambda rows: 3 * rows["a"]
+    >>> found = local_surrogate(model, row, table, alpha=0, rng=rng)
+    >>> found.effects.set_index("feature")["effect_per_unit"].round(6).abs().to_dict()
+    {'a': 3.0, 'b': 0.0}
+
+    See Also
+    --------
+    partial_dependence_frame : The model on average, instead of around one row.
     """
     function = prediction_function(predict)
     errors.check_dataframe("data", data)
@@ -204,6 +217,17 @@ def partial_dependence_frame(
     CourseError
         If a column is missing or constant, an option is unknown, or there is no grid between
         the percentiles.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [5.0, 5.0, 8.0]})
+    >>> curve = partial_dependence_frame(lambda rows: 2 * rows["a"] + rows["b"], table, "a")
+    >>> curve["prediction"].tolist()
+    [6.0, 8.0, 10.0]
+
+    See Also
+    --------
+    local_surrogate : The model around one row.
     """
     function = prediction_function(predict)
     errors.check_dataframe("data", data)

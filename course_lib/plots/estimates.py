@@ -61,6 +61,16 @@ def interval_table(
 
     `estimates` and `std_errors` are groups × terms, as ``fit.random_effects["Subject"]`` and
     ``fit.random_effects_se["Subject"]``. Columns of the result: estimate, lower, upper.
+
+    Examples
+    --------
+    >>> estimates = DataFrame({"Days": [1.0, -2.0]}, index=["a", "b"])
+    >>> interval_table(estimates, estimates * 0 + 1.0, "Days").round(2).to_numpy().tolist()
+    [[1.0, -0.96, 2.96], [-2.0, -3.96, -0.04]]
+
+    See Also
+    --------
+    caterpillar : Draw it.
     """
     check_table("estimates", estimates, [term])
     check_same_groups("std_errors", estimates, std_errors, [term])
@@ -87,6 +97,17 @@ def caterpillar(
     estimates that chance alone would give. Without `sort`, the first row is at the top.
     The legend, beside the marks, says what the line and the band are: `reference_label` names
     the line, else its value does.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"estimate": [1.0], "lower": [0.0], "upper": [2.0]}, index=["a"])
+    >>> caterpillar(table, plt.figure().add_subplot()).get_xlabel()
+    'estimate'
+
+    See Also
+    --------
+    interval_table : Makes the table.
     """
     check_ax(ax)
     check_table("table", table, ["estimate", "lower", "upper"])
@@ -128,6 +149,17 @@ def interval_plot(
     `data` is tidy: one row an estimate, columns `name`, `estimate`, those of `band`, and `by`.
     Categories of `by` differ in marker; where a name has several, they are beside each other.
     For one interval a name, to be sorted or held against a reference: :func:`caterpillar`.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"model": ["own"], "estimate": [1.0], "lower": [0.0], "upper": [2.0]})
+    >>> interval_plot(table, "model", plt.figure().add_subplot()).get_xlabel()
+    'estimate'
+
+    See Also
+    --------
+    caterpillar : Many groups.
     """
     check_ax(ax, units)
     check_table("data", data, [estimate, *band])
@@ -174,6 +206,18 @@ def pooling_plot(
     `start` and `end` are groups × coefficients, as lines fitted group by group and
     ``fit.coef()["Subject"]``, with `names` in the legend; `x` and `y` two coefficients;
     `centre` those of the population, ``fit.fe_params``. Groups in `highlight` get their name.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> own = DataFrame({"Intercept": [1.0, 3.0], "Days": [0.0, 2.0]}, index=["a", "b"])
+    >>> axes = pooling_plot(own, own / 2, plt.figure().add_subplot(), "Intercept", "Days")
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('Intercept', 'Days')
+
+    See Also
+    --------
+    covariance_ellipse : Where such points would lie.
     """
     check_ax(ax, units)
     check_table("start", start, [x, y])
@@ -214,6 +258,18 @@ def covariance_ellipse(
     That of share p is {u : (u − c)'Σ⁻¹(u − c) = −2 log(1 − p)}, the p quantile of χ² with 2 df.
     `cov` is Σ, as ``fit.cov_re["Subject"]``, also singular; `x` and `y` are two of its terms;
     `centre` is c; `points` (columns `x` and `y`) may be ``fit.random_effects["Subject"]``.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> cov = DataFrame([[4.0, 1.0], [1.0, 1.0]], ["Intercept", "Days"], ["Intercept", "Days"])
+    >>> axes = covariance_ellipse(cov, plt.figure().add_subplot(), "Intercept", "Days")
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('Intercept', 'Days')
+
+    See Also
+    --------
+    pooling_plot : Groups before and after pooling.
     """
     check_ax(ax, units)
     check_table("cov", cov, [x, y])
@@ -253,6 +309,17 @@ def residual_plot(
     """Draw residuals against fitted values or a predictor; those beyond `limit` as diamonds.
 
     `envelope` is a simulated band: columns x, lower, upper.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"fitted": [1.0, 2.0], "resid_std": [-0.5, 0.5]})
+    >>> residual_plot(table, "fitted", "resid_std", plt.figure().add_subplot()).get_xlabel()
+    'fitted'
+
+    See Also
+    --------
+    qq_plot
     """
     check_ax(ax, units)
     rows_by_group(data, fitted, resid)
@@ -278,6 +345,17 @@ def qq_plot(
     `envelope` is a simulated band: columns lower, upper; one row a rank, from the smallest
     value up; values outside are diamonds. `line` is the intercept and slope of the reference,
     the mean and standard deviation claimed: (0, 1) for values in standard deviations.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"resid_std": [-1.0, 0.0, 1.0]})
+    >>> qq_plot(table, "resid_std", plt.figure().add_subplot()).get_title()
+    ''
+
+    See Also
+    --------
+    residual_plot
     """
     check_ax(ax, units)
     rows_by_group(data, column, column)
@@ -304,7 +382,19 @@ def effect_plot(
     band: tuple[str, str] | None = ("lower", "upper"),
     units: Units = None,
 ) -> Axes:
-    """Draw predictions over x as a line, one for each category of `by`, with their `band`."""
+    """Draw predictions over x as a line, one for each category of `by`, with their `band`.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> line = DataFrame({"age": [1.0, 2.0], "estimate": [3.0, 4.0]})
+    >>> effect_plot(line, "age", plt.figure().add_subplot(), band=None).get_ylabel()
+    'estimate'
+
+    See Also
+    --------
+    interval_plot
+    """
     check_ax(ax, units)
     groups = rows_by_group(data, x, estimate, by)
     check_few("by", groups, "Draw fewer.")

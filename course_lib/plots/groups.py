@@ -71,6 +71,18 @@ def grouped_scatter(
     `across` holds lines for all groups together, as `lines` does, one row per line, its name in
     the index ("between", "pooled"). They are black, over the whole range of x, and come with
     the mean of each group (of its complete rows) as a black cross.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"age": [1, 2], "height": [90.0, 95.0], "child": ["a", "b"]})
+    >>> axes = grouped_scatter(table, "age", "height", "child", plt.figure().add_subplot())
+    >>> axes.get_ylabel()
+    'height'
+
+    See Also
+    --------
+    small_multiples, spaghetti : More than ten groups.
     """
     check_ax(ax, units)
     groups = rows_by_group(data, x, y, group)
@@ -110,6 +122,18 @@ def small_multiples(
     `lines` names sets of lines, to compare them: ``{"mixed model": fit.coef()["Subject"]}``.
     Their legend is at the right: the place above is free for a title of the figure.
     Returns an array of Axes, one per group; ``axes[0].figure`` is the figure.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"age": [1, 2], "height": [90.0, 95.0], "child": ["a", "b"]})
+    >>> len(small_multiples(table, "age", "height", "child"))
+    2
+    >>> plt.close("all")
+
+    See Also
+    --------
+    spaghetti : All groups in one panel.
     """
     check_units(units)
     groups = rows_by_group(data, x, y, group)
@@ -165,6 +189,17 @@ def spaghetti(
     """Draw one grey line per group, at most 10 highlighted, and the mean of y at each x.
 
     The mean is over the observed values; leave it out where groups do not share their x.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"age": [1, 2], "height": [90.0, 95.0], "child": ["a", "a"]})
+    >>> spaghetti(table, "age", "height", "child", plt.figure().add_subplot()).get_ylabel()
+    'height'
+
+    See Also
+    --------
+    small_multiples : One panel per group.
     """
     check_ax(ax, units)
     groups = rows_by_group(data, x, y, group)
@@ -189,6 +224,17 @@ def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> A
     Rows are sorted by `levels`, one to three columns of groups, outermost first. The lightest
     marks are missing in single rows; the next in all rows of a unit of the innermost level;
     and so on outwards. Marks have a minimal thickness: one gap in thousands of rows is seen.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"school": ["A", "B"], "score": [1.0, None]})
+    >>> missingness_map(table, "school", plt.figure().add_subplot()) is not None
+    True
+
+    See Also
+    --------
+    course_lib.reshape.impute_within : Fill the gaps, to see what that does.
     """
     check_ax(ax)
     data = check_dataframe("data", data)
