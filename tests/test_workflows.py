@@ -83,6 +83,7 @@ def test_hooks_are_local_and_their_files_exist():
     assert set(hooks) == {"ruff-check", "ruff-format", "notebook-conventions"}
     for hook in hooks.values():
         for path in re.findall(r"\btests/[\w.]+", hook["entry"]):
-            assert (ROOT / path).is_file(), path
+            assert (ROOT / path).exists(), path
+    assert "python tests/lint" in commands(WORKFLOWS["ci"])
     chapter = next((ROOT / "chapters").glob("*.ipynb")).relative_to(ROOT).as_posix()
     assert re.search(hooks["notebook-conventions"]["files"], chapter)

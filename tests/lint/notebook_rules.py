@@ -1,22 +1,13 @@
 """What every notebook must look like: the rules of CONTRIBUTING.md that a machine can check.
 
-A rule is a function of a notebook (the parsed JSON) and of its file's stem; it returns what is
-wrong, as sentences. The lower half of this file breaks a small good notebook in one place at a
-time and shows that the rule concerned, and only that one, finds it.
+A rule is a function of a notebook (the parsed JSON) and of its file's stem; it yields what is
+wrong, as sentences.
 """
 
 import ast
-import copy
 import json
 import re
 import statistics
-from pathlib import Path
-
-import pytest
-
-FOLDER = Path(__file__).resolve().parent.parent / "chapters"
-CHAPTERS = sorted(FOLDER.glob("*.ipynb"))
-SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 
 HEADINGS = (
     "## What you will be able to do",
@@ -27,10 +18,9 @@ HEADINGS = (
     "## Further reading",
 )
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
-MOST_BYTES = 500_000
+MOST_BYTES = 2_000_000
 MEDIAN_CODE_LINES, MOST_CODE_LINES = 5, 20
 IGNORED_SHARE = 0.05
-RNG = "rng = np.random.default_rng("
 CHECK = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']""")
 DOI = re.compile(r"(doi\.org/|doi:\s?)10\.\d{4,9}/\S")
 MACHINE_PATH = re.compile(
@@ -234,10 +224,14 @@ def time(notebook, _):
             yield f'"## Time" must say "NN minutes to {doing}"'
 
 
-def one_rng(notebook, _):
+def generators(notebook, _):
+    """Each simulating cell makes its own generator, so that any cell may be run twice."""
     code = "\n".join(source(cell) for cell in cells_of(notebook, "code"))
-    if code.count(RNG) != 1 or code.count("default_rng(") != 1:
-        yield f'"{RNG}…)" must be there exactly once'
+    seeds = re.findall(r"default_rng\(([^()]*)\)", code)
+    for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        yield f"two generators have the seed {seed or 'of the clock'}"
+    if "" in seeds:
+        yield "a generator has no seed"
     if re.search(r"np\.random\.(?!default_rng\b|Generator\b)\w+", code):
         yield "random numbers must come from rng, not from np.random's global state"
 
@@ -335,7 +329,7 @@ CHAPTER = (
     fixed_parts,
     needs,
     time,
-    one_rng,
+    generators,
     article_box,
     exercises,
     dois,
@@ -349,268 +343,10 @@ def complaints(notebook, stem, rules):
     return [(rule.__name__, text) for rule in rules for text in rule(notebook, stem)]
 
 
-def load(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def by_stem(paths):
-    return [pytest.param(path, id=f"{path.parent.name}/{path.stem}") for path in paths]
-
-
-# The notebooks of the course.
-
-
-def test_there_is_a_chapter():
-    assert CHAPTERS
-
-
-def test_every_chapter_has_solutions_and_the_other_way_round():
-    assert [path.name for path in CHAPTERS] == [path.name for path in SOLUTIONS]
-
-
-@pytest.mark.parametrize("path", by_stem(CHAPTERS))
-def test_chapter_keeps_the_rules(path):
-    assert complaints(load(path), path.stem, COMMON + CHAPTER) == []
-
-
-@pytest.mark.parametrize("path", by_stem(SOLUTIONS))
-def test_solutions_keep_the_rules(path):
-    assert complaints(load(path), path.stem, COMMON + SOLUTION) == []
-
-
-@pytest.mark.parametrize("path", by_stem(SOLUTIONS))
-def test_solutions_solve_the_exercises_of_their_chapter(path):
-    exercises_of = checks_in(cells_of(load(FOLDER / path.name), "code"))
-    assert sorted(set(checks_in(cells_of(load(path), "code")))) == sorted(exercises_of)
-
-
-@pytest.mark.parametrize("path", by_stem(CHAPTERS + SOLUTIONS))
-def test_notebook_file_is_small(path):
-    assert path.stat().st_size < MOST_BYTES
-
-
-# The rules themselves: good notebooks pass; each way to break one is found by its rule.
-
-
-def markdown(text, slide="slide"):
-    metadata = {"slideshow": {"slide_type": slide}}
-    return {"cell_type": "markdown", "metadata": metadata, "source": text}
-
-
-def code(text, data=None, tag=None):
-    metadata = {"slideshow": {"slide_type": "fragment"}, "tags": [tag] if tag else []}
-    outputs = [{"output_type": "display_data", "data": data, "metadata": {}}] if data else []
-    return {
-        "cell_type": "code",
-        "metadata": metadata,
-        "source": text,
-        "outputs": outputs,
-        "execution_count": None,
-    }
-
-
-def notebook_of(*cells):
-    counts = iter(range(1, len(cells) + 1))
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            cell["execution_count"] = next(counts)
-    return {"cells": list(cells), "metadata": {"kernelspec": {"name": "python3"}}}
-
-
-def good_chapter():
-    return notebook_of(
-        markdown("# Chapter 7. Diagnose a model\n\nArticle: section 4.4"),
-        markdown("## What you will be able to do\n\n- diagnose"),
-        markdown("## What you need\n\nNeeded: chapter 6. Helpful: matrices."),
-        markdown("## Time\n\nAbout 45 minutes to read and 30 minutes to exercise."),
-        code("import numpy as np\n\nrng = np.random.default_rng(7)"),
-        markdown("## Draw\n\nHow large is it?"),
-        code("draw()", {"image/png": "iVBOR", "text/plain": "<Figure>"}),
-        markdown("Speak slowly.", slide="notes"),
-        markdown("It is large."),
-        code("assert size > 1"),
-        markdown("> **The article says** it is small.\n>\n> **The data say** it is large."),
-        markdown("## Summary\n\nIt is large."),
-        markdown("## Exercises\n\n### Exercise 7.1\n\nHow large is it?"),
-        *(code(f'answer = ...\ncheck("7.{k}", answer)') for k in range(1, 5)),
-        markdown("## Further reading\n\nBates et al. (2015), doi:10.18637/jss.v067.i01"),
-        markdown("Previous: [Chapter 6](06_x.ipynb) · Next: [Chapter 8](08_x.ipynb)"),
+def exercises_differ(chapter, solutions):
+    """Yield a sentence if the solutions are not those of the chapter's exercises."""
+    asked, solved_ones = (
+        sorted(set(checks_in(cells_of(notebook, "code")))) for notebook in (chapter, solutions)
     )
-
-
-def good_solutions():
-    return notebook_of(
-        markdown("# Solutions to chapter 7. Diagnose a model"),
-        markdown("## Exercise 7.1\n\nThe variance."),
-        code("variance = 2"),
-        code('check("7.1", variance)', {"text/plain": "Right: it is.", "text/markdown": "R"}),
-    )
-
-
-def test_good_notebooks_pass():
-    assert complaints(good_chapter(), "07_diagnostics", COMMON + CHAPTER) == []
-    assert complaints(good_solutions(), "07_diagnostics", COMMON + SOLUTION) == []
-
-
-def replace(old, new):
-    """Return a change of a notebook: `old` becomes `new` in every source."""
-
-    def change(notebook):
-        assert any(old in source(cell) for cell in notebook["cells"])
-        for cell in notebook["cells"]:
-            cell["source"] = source(cell).replace(old, new)
-
-    return change
-
-
-def edit(index, **fields):
-    """Return a change of a notebook: these fields of one code cell."""
-    return lambda notebook: cells_of(notebook, "code")[index].update(fields)
-
-
-def give_output(index, data, kind="display_data"):
-    output = {"output_type": kind, "data": data, "metadata": {}}
-    return edit(index, outputs=[output])
-
-
-def mark(index, tag):
-    return lambda notebook: cells_of(notebook, "code")[index]["metadata"].update(tags=[tag])
-
-
-def chain(*changes):
-    return lambda notebook: [change(notebook) for change in changes]
-
-
-def swap(first, second):
-    def change(notebook):
-        cells = notebook["cells"]
-        cells[first], cells[second] = cells[second], cells[first]
-
-    return change
-
-
-PNG = {"image/png": "iVBOR"}
-LONG = "\n".join("x = 1" for _ in range(21))
-BREAK_CHAPTER = {
-    "kernel": [lambda nb: nb["metadata"].update(kernelspec={"name": "my-env"})],
-    "execution_counts": [edit(1, execution_count=None), edit(1, execution_count=9)],
-    "error_outputs": [give_output(2, {}, kind="error")],
-    "code_length": [
-        edit(2, source=LONG),
-        edit(2, source="# a comment only"),
-        replace("answer = ...", "x = 1\n" * 5 + "answer = ..."),
-    ],
-    "slides": [lambda nb: nb["cells"][0].update(metadata={})],
-    "ignored_outputs": [
-        chain(mark(1, "nbval-ignore-output"), mark(2, "nbval-ignore-output")),
-        mark(2, "nbval-skip"),
-        edit(2, source="# NBVAL_IGNORE_OUTPUT\nassert size > 1"),
-    ],
-    "pictures": [
-        give_output(2, {"image/svg+xml": "<svg/>"}),
-        lambda nb: cells_of(nb, "code")[1]["outputs"].append({"data": PNG, "output_type": "x"}),
-    ],
-    "figures_are_told": [
-        lambda nb: nb["cells"].pop(8),
-        lambda nb: nb["cells"].pop(5),
-        lambda nb: nb["cells"][8]["metadata"]["slideshow"].update(slide_type="notes"),
-    ],
-    "machine_paths": [
-        give_output(2, {"text/plain": "read /home/ada/course/data.csv"}),
-        give_output(2, {"text/html": "C:\\Users\\ada"}),
-        give_output(2, {"application/json": {"file": ["/home/x"]}}),
-        give_output(2, {"text/plain": "/conda/lib/site-packages/numpy/a.py:1: Warning"}),
-        edit(2, source="pd.read_csv('/work/data.csv')"),
-        edit(2, outputs=[{"output_type": "stream", "text": ["in /tmp/x.py"]}]),
-    ],
-    "imports": [edit(2, source="from numpy import *")],
-    "title": [replace("Chapter 7", "Chapter 8"), replace("Article: section 4.4", "")],
-    "fixed_parts": [
-        replace("## Summary", "## In short"),
-        replace("## Summary\n\nIt is large.", "## Summary"),
-        swap(11, 2),
-    ],
-    "needs": [replace("Helpful", "Useful")],
-    "time": [replace("45 minutes to read", "an hour to read")],
-    "one_rng": [
-        replace("rng = np.random.default_rng(7)", "np.arange(3)"),
-        edit(2, source="rng = np.random.default_rng(8)"),
-        edit(2, source="np.random.seed(1)"),
-    ],
-    "article_box": [
-        replace("> **The article says**", "The article says"),
-        replace("> **The data say**", "> But"),
-        swap(10, 11),
-    ],
-    "exercises": [
-        replace('check("7.4", answer)', "answer"),
-        replace('check("7.4"', 'check("7.5"'),
-        replace('check("7.', 'check("6.'),
-        replace("answer = ...", "answer = 1"),
-    ],
-    "dois": [replace("doi:10.18637/jss.v067.i01", "in a journal")],
-    "way_on": [replace("Next: ", "Then: "), lambda nb: nb["cells"].pop()],
-}
-BREAK_SOLUTIONS = {
-    "solution_title": [replace("# Solutions to chapter 7", "# Solutions")],
-    "solved": [
-        replace('check("7.1", variance)', "variance"),
-        replace('check("7.1"', 'check("7.2"'),
-        replace("## Exercise 7.1", "## Exercise 7.2"),
-        replace("## Exercise 7.1", "## Answer"),
-        give_output(1, {"text/plain": "Not yet: no."}),
-        lambda nb: nb["cells"].append(code("more = 1") | {"execution_count": 3}),
-    ],
-}
-
-
-def each(breaks):
-    return [
-        pytest.param(rule, change, id=f"{rule}-{number}")
-        for rule, changes in breaks.items()
-        for number, change in enumerate(changes)
-    ]
-
-
-@pytest.mark.parametrize(("rule", "change"), each(BREAK_CHAPTER))
-def test_broken_chapter_is_found_by_its_rule(rule, change):
-    notebook = copy.deepcopy(good_chapter())
-    change(notebook)
-    assert {name for name, _ in complaints(notebook, "07_x", COMMON + CHAPTER)} == {rule}
-
-
-@pytest.mark.parametrize(("rule", "change"), each(BREAK_SOLUTIONS))
-def test_broken_solutions_are_found_by_their_rule(rule, change):
-    notebook = copy.deepcopy(good_solutions())
-    change(notebook)
-    assert {name for name, _ in complaints(notebook, "07_x", COMMON + SOLUTION)} == {rule}
-
-
-def test_bad_file_name_is_found():
-    found = complaints(good_chapter(), "07 Diagnostics", (file_name,))
-    assert [name for name, _ in found] == ["file_name"]
-
-
-def test_every_rule_was_broken_once():
-    broken = {*BREAK_CHAPTER, *BREAK_SOLUTIONS, "file_name"}
-    assert {rule.__name__ for rule in COMMON + CHAPTER + SOLUTION} == broken
-
-
-def test_error_and_ignored_output_are_fine_where_tagged():
-    notebook = good_chapter()
-    chain(give_output(2, {}, kind="error"), mark(2, "raises-exception"))(notebook)
-    mark(1, "nbval-ignore-output")(notebook)
-    assert complaints(notebook, "07_x", COMMON + CHAPTER) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "/tmp/ipykernel_123/456.py:1: UserWarning",  # sanitised by nbval
-        "https://example.org/home/course/",
-        "site-packages/numpy/a.py:1: RuntimeWarning",
-        "m/s, 3/4, </td>/var",
-    ],
-)
-def test_harmless_text_is_no_machine_path(text):
-    assert MACHINE_PATH.search(text) is None
+    if asked != solved_ones:
+        yield f"the chapter asks {asked}, its solutions answer {solved_ones}"

@@ -1,0 +1,79 @@
+"""The authors' linter: ``python tests/lint`` prints lengths, then what breaks a rule.
+
+It looks at the notebooks that git knows, as they are on disk; a learner's copy is none of its
+business. CI and pre-commit run it; pytest does not.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from notebook_counts import Counts, count
+from notebook_rules import CHAPTER, COMMON, MOST_BYTES, SOLUTION, complaints, exercises_differ
+
+ROOT = Path(__file__).resolve().parents[2]
+# Chapters already rewritten: for these the lengths are limits, for the others a report.
+REWRITTEN = ()
+MOST = {"words": 4000, "code_lines": 330, "hidden_lines": 150, "asserts": 0, "wide_lines": 0}
+LEAST_WIDTH = 1000
+
+
+def notebooks(folder):
+    """Return the notebooks of a folder that git knows, by name."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", f"{folder}/*.ipynb"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    return {path.name: path for path in sorted(paths) if path.parent == ROOT / folder}
+
+
+def lengths(stem, counts):
+    """Yield what is too long or too narrow in a chapter that has been rewritten."""
+    if stem not in REWRITTEN:
+        return
+    for name, most in MOST.items():
+        if getattr(counts, name) > most:
+            yield f"{getattr(counts, name)} {name}, more than {most}"
+    if counts.pictures and counts.narrowest < LEAST_WIDTH:
+        yield f"a picture is {counts.narrowest} px wide, less than {LEAST_WIDTH}"
+
+
+def main():
+    """Print the report and the complaints; return the exit code."""
+    chapters, solutions = notebooks("chapters"), notebooks("chapters/solutions")
+    found = []
+    names = [field.name for field in fields(Counts)]
+    print(f"{'notebook':40}" + "".join(f"{name:>17}" for name in names))
+    for kind, group, rules in (
+        ("chapter", chapters, COMMON + CHAPTER),
+        ("solutions", solutions, COMMON + SOLUTION),
+    ):
+        for path in group.values():
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            counts = count(notebook)
+            if kind == "chapter":
+                values = asdict(counts).values()
+                print(f"{path.stem:40}" + "".join(f"{value:17}" for value in values))
+            told = [f"{rule}: {text}" for rule, text in complaints(notebook, path.stem, rules)]
+            told += lengths(path.stem, counts) if kind == "chapter" else []
+            if path.stat().st_size >= MOST_BYTES:
+                told.append(f"{path.stat().st_size} bytes, more than {MOST_BYTES}")
+            found += [f"{kind} {path.stem}: {text}" for text in told]
+    if set(chapters) != set(solutions):
+        found.append(f"without a counterpart: {sorted(set(chapters) ^ set(solutions))}")
+    for name in sorted(set(chapters) & set(solutions)):
+        both = [json.loads(p[name].read_text(encoding="utf-8")) for p in (chapters, solutions)]
+        found += [f"{name}: {text}" for text in exercises_differ(*both)]
+    print("\n".join(found))
+    print(f"{len(chapters) + len(solutions)} notebooks, {len(found)} complaints")
+    return 1 if found or not chapters else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
