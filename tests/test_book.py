@@ -15,6 +15,8 @@ from browser import chromium, listen
 pytest.importorskip("myst_nb", reason="the extra `book` is not installed")
 bs4 = pytest.importorskip("bs4")
 
+pytestmark = pytest.mark.slow  # builds everything, and opens it in a browser
+
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 SIZES = {"desktop": (1280, 800), "telephone": (390, 844)}

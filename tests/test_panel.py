@@ -260,6 +260,7 @@ def numbers(comparison):
 ROUNDING = {"rtol": 1e-8, "atol": 1e-12}
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_invariant_to_row_order_and_entity_labels(small, seed):
@@ -272,6 +273,7 @@ def test_invariant_to_row_order_and_entity_labels(small, seed):
     np.testing.assert_allclose(tests2, tests, **ROUNDING)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(power_y=st.integers(-6, 6), power_x=st.integers(-3, 3), shift=st.floats(-100, 100))
 def test_equivariant_to_units(small, power_y, power_x, shift):

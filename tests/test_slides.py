@@ -10,6 +10,8 @@ from browser import chromium, listen
 
 pytest.importorskip("sphinx_revealjs", reason="the extra `book` is not installed")
 
+pytestmark = pytest.mark.slow  # builds everything, and opens it in a browser
+
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 WIDTH, HEIGHT = 1280, 720

@@ -390,6 +390,7 @@ def n_found(fault, statistic, seed=7):
     return found
 
 
+@pytest.mark.slow
 # Over 60 repetitions with these sizes, 39 refits each: found 58, 60, 59 and 59 times by the
 # statistic meant for it, an outlying group 57 times by Cook's distance and 51 times by
 # sorted_modes; false alarms under the true model: 11 in 300 (5 % allowed).
@@ -418,11 +419,13 @@ def test_outlying_group_has_the_largest_influence():
     assert found >= REPEATS - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["missing curve", "missing slope", "outlying group"])
 def test_faults_leave_the_tails_of_the_residuals_alone(fault):
     assert n_found(fault, sorted_residuals) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statistic",
     [binned_means, binned_spreads, sorted_residuals, group_slope_spread, sorted_modes],

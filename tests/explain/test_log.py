@@ -262,6 +262,7 @@ def test_what_is_written_stays(log, path, statement):
 # Real processes
 
 
+@pytest.mark.slow
 def test_concurrent_writers_lose_nothing(path):
     n_writers, n_records = 3, 25
     writers = [start_writer(path, f"writer {i}", n_records) for i in range(n_writers)]
@@ -274,6 +275,7 @@ def test_concurrent_writers_lose_nothing(path):
             assert list(frame["prediction"]) == list(range(n_records))
 
 
+@pytest.mark.slow
 def test_killed_writer_loses_nothing_acknowledged(path):
     n_acknowledged = {}
     for i, n_seen in enumerate((1, 9)):
@@ -318,6 +320,7 @@ with ExplanationLog(sys.argv[1]) as log:
 """
 
 
+@pytest.mark.slow
 def test_process_killed_before_its_record_is_committed(path):
     with ExplanationLog(path) as log:
         log.record("whole", INPUTS, 1, DRIVERS)

@@ -194,6 +194,7 @@ def with_weights(fit, beta, seed):
     return replace(fit, estimate=replace(fit.estimate, beta=np.array(beta), modes=modes))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     beta=st.lists(numbers, min_size=4, max_size=4),
@@ -209,6 +210,7 @@ def test_additivity(straight, data, beta, more, seed, dependence):
     assert np.abs(shares[0] + shares[1] - shares[2]).to_numpy().max() < 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(beta=st.lists(numbers, min_size=4, max_size=4), seed=st.integers(0, 99))
 def test_dummy(straight, data, beta, seed):
@@ -221,6 +223,7 @@ def test_dummy(straight, data, beta, seed):
     assert np.abs(told["x2"]).max() < 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(slope=numbers, seed=st.integers(0, 99), dep=st.sampled_from(["independent", "gaussian"]))
 def test_symmetry(data, slope, seed, dep):

@@ -32,6 +32,7 @@ def test_same_as_refit(name, reml):
     np.testing.assert_allclose(found, expected, rtol=0, atol=DEVIANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 def test_singular_draws_reach_the_optimum_too(reml):
     """Responses without any group effect: half of the optima lie on the boundary."""

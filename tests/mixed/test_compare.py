@@ -70,6 +70,7 @@ def test_table_and_tests_agree_with_anova(case):
         assert test.criterion == table["criterion"].iloc[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", VALUES["bootstrap"], ids=lambda c: c["data"])
 def test_bootstrap_agrees_with_pbkrtest(case):
     data = load(case["data"])

@@ -127,6 +127,7 @@ def test_units_do_not_matter(scale):
     np.testing.assert_allclose(other.simulated, plain.simulated, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_under_the_null():
     """An exact test holds its level: 1,000 data sets without group variance, unbalanced."""
     rng = np.random.default_rng(31)

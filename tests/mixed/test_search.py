@@ -110,6 +110,7 @@ SCALED = {
 UNITS = (1e-6, 1e-3, 1.0, 1e3, 1e6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("model", SCALED)
 def test_units_do_not_matter(model, reml):
@@ -234,6 +235,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_dense_search_finds_nothing_lower(shape, reml):
