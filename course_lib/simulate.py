@@ -126,7 +126,7 @@ def simulate_growth(design: GrowthDesign, rng: np.random.Generator) -> pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        One row a student and wave: ``school`` ("S03"), ``class_id`` ("S03-C2", unique),
+        One row per student and wave: ``school`` ("S03"), ``class_id`` ("S03-C2", unique),
         ``class_number`` ("2": used again in every school), ``student_id`` ("S03-C2-07",
         unique), ``time`` (wave, from 0), ``score`` (points; NaN where missing).
         Exactly ``round(missing_fraction * rows)`` scores are missing.

@@ -47,7 +47,7 @@ IN_CLASSES = f"{STUDENTS} + (1 | school/class_number)"
 
 
 def items() -> pd.DataFrame:
-    """Return one row an item, with the order number as it stands in the list."""
+    """Return one row per item, with the order number as it stands in the list."""
     return pd.DataFrame(
         [
             {"user": user["user"], "order": str(order["id"]), **item}

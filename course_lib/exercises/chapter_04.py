@@ -51,7 +51,7 @@ def growths(sex: str | None = None) -> pd.Series:
 
 
 def ages_apart(sex: str | None = None) -> pd.DataFrame:
-    """Return the orthodont data with one row a child, all or of one sex."""
+    """Return the orthodont data with one row per child, all or of one sex."""
     wide = to_wide(load("orthodont"), "distance", id="Subject", wave="age")
     return wide if sex is None else wide[wide["Sex"] == sex]
 

@@ -109,7 +109,7 @@ def noise_share_without_one() -> float:
 
 
 def noise_share_wrong_df() -> float:
-    """Return the share if only one estimated number a child is counted."""
+    """Return the share if only one estimated number per child is counted."""
     lines = children()
     variance = lines["rss"].sum() / (lines["n"] - 1).sum()
     return noise(variance) / float(lines["slope"].var())

@@ -278,7 +278,7 @@ def main():
     parser.add_argument("--write", type=Path, help="also write the tables to this file")
     parser.add_argument("--repeats", type=int, default=21, help="rounds, small sets")
     parser.add_argument("--big-repeats", type=int, default=3, help="rounds, large and crossed")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds a fit may take")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds per fit may take")
     parser.add_argument("--threads", type=int, default=1, help="BLAS threads; 0 = leave alone")
     options = parser.parse_args()
     here, text = installed(), []

@@ -32,7 +32,7 @@ CROSSED = crossed_data()
 
 
 def anova(data, group, response):
-    """Mean squares between and within, number of groups, and rows a group."""
+    """Mean squares between and within, number of groups, and rows per group."""
     grouped = data.groupby(group)[response]
     n_groups, size = grouped.ngroups, len(data) // grouped.ngroups
     means = grouped.mean()
@@ -273,7 +273,7 @@ def test_start_does_not_matter(formula, seed):
 
 
 def test_small_variance_is_not_taken_for_zero():
-    """Small against σ, but many rows a group: the maximum is well above zero."""
+    """Small against σ, but many rows per group: the maximum is well above zero."""
     rng = np.random.default_rng(0)
     codes = np.repeat(np.arange(12), 200)
     effects = 0.2 * rng.normal(size=12)
