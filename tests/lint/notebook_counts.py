@@ -1,8 +1,9 @@
 """One counter for all limits: how long a notebook is, and what a reader meets in it.
 
-Words are those of markdown cells without speaker notes, the box "For lecturers", formulas, code
-and the targets of links. Code lines are neither blank nor comments; they are hidden where a tag
-or the cell's own flag hides them.
+Words are those of markdown cells, headings and tables included, without speaker notes and the
+box "For lecturers"; a formula or a piece of code counts as one. Code lines are not blank; they
+are hidden where a tag or the cell's own flag hides them. Sentences and parentheses are looked
+for in running text only: no headings, tables, formulas, code, targets of links.
 """
 
 import base64
@@ -32,14 +33,15 @@ class Counts:
 
 def count(notebook):
     """Count one notebook (the parsed JSON)."""
-    texts = [prose(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    markdown = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    texts = [prose(cell) for cell in markdown]
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     shown = [line for cell in code if not is_hidden(cell) for line in live_lines(cell)]
     hidden = [line for cell in code if is_hidden(cell) for line in live_lines(cell)]
     widths = [width for cell in code for width in picture_widths(cell)]
     found = [sentence for text in texts for sentence in sentences(text)]
     return Counts(
-        words=sum(len(text.split()) for text in texts),
+        words=sum(n_words(cell) for cell in markdown),
         code_lines=len(shown),
         hidden_lines=len(hidden),
         asserts=sum(line.strip().startswith("assert") for line in shown),
@@ -55,11 +57,21 @@ def count(notebook):
     )
 
 
-def prose(cell):
-    """Return the running text of a markdown cell; nothing of speaker notes."""
+def told(cell):
+    """Return what a markdown cell tells a reader: nothing of notes for the speaker."""
     if cell["metadata"].get("slideshow", {}).get("slide_type") == "notes":
         return ""
-    text = LECTURERS.sub(" ", "".join(cell["source"]))
+    return LECTURERS.sub(" ", "".join(cell["source"]))
+
+
+def n_words(cell):
+    """Count the words of a markdown cell."""
+    return len(re.sub(r"\$[^$]*\$|`[^`]*`", " x ", told(cell)).split())
+
+
+def prose(cell):
+    """Return the running text of a markdown cell."""
+    text = told(cell)
     text = re.sub(r"```.*?```|\$\$.*?\$\$|<!--.*?-->|</?\w+[^>]*>", " ", text, flags=re.S)
     lines = [line for line in text.splitlines() if not re.match(r"\s*(#|\||!\[)", line)]
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", "\n".join(lines))
@@ -83,9 +95,8 @@ def is_hidden(cell):
 
 
 def live_lines(cell):
-    """Return the lines that are neither blank nor comments."""
-    lines = "".join(cell["source"]).splitlines()
-    return [line for line in lines if line.strip() and not line.strip().startswith("#")]
+    """Return the lines that are not blank."""
+    return [line for line in "".join(cell["source"]).splitlines() if line.strip()]
 
 
 def picture_widths(cell):

@@ -35,8 +35,8 @@ def test_everything_is_counted_once():
         ]
     }
     assert count(notebook) == Counts(
-        words=3 + 8 + 26 + 12,
-        code_lines=4,
+        words=3 + 3 + 8 + 26 + 12,
+        code_lines=5,
         hidden_lines=3,
         asserts=2,
         wide_lines=1,
