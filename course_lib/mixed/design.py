@@ -271,7 +271,8 @@ def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
             raise _no_numeric_response(parsed, f"of type {rows[name].dtype}")
         y = rows[name].to_numpy(dtype=float, copy=True)
     else:
-        matrix = _build({"response": f"0 + {parsed.response}"}, parsed, rows)[0]
+        # I(…): arithmetic on columns, as in R, where formula algebra would drop terms.
+        matrix = _build({"response": f"0 + I({parsed.response})"}, parsed, rows)[0]
         if matrix.shape[1] != 1:
             raise _no_numeric_response(parsed, f"with the columns {listing(matrix.columns, 4)}")
         y = _as_array(matrix)[:, 0]

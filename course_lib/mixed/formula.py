@@ -308,9 +308,14 @@ def _check_brackets(formula: str, tokens: Sequence[_Token]) -> None:
 
 
 def _check_words_of_r(formula: str, tokens: Sequence[_Token]) -> None:
-    """Refuse what R reads otherwise; silently, ``I(x^2)`` would be an exclusive or."""
-    in_python = [False]
+    """Refuse what R reads otherwise; silently, ``I(x^2)`` would be an exclusive or.
+
+    The response is an expression in columns, so all of it is Python.
+    """
+    in_python = [True]
     for i, token in enumerate(tokens):
+        if token.text == "~" and len(in_python) == 1:
+            in_python = [False]
         after = tokens[i + 1] if i + 1 < len(tokens) else None
         if token.kind == "open":
             in_python.append(in_python[-1] or _is_call(tokens, i))

@@ -252,3 +252,25 @@ def test_new_category_level(data):
     frame = model_frame("y ~ f + (1 | g)", data)
     with pytest.raises(CourseError, match="^newdata: .*category levels.*d"):
         frame.fixed_matrix(pd.DataFrame({"f": ["a", "d"]}))
+
+
+@pytest.mark.parametrize(
+    ("response", "of"),
+    [
+        ("post - pre", lambda d: d.post - d.pre),
+        ("(post - pre)", lambda d: d.post - d.pre),
+        ("post + pre", lambda d: d.post + d.pre),
+        ("post / pre", lambda d: d.post / d.pre),
+        ("post * pre", lambda d: d.post * d.pre),
+        ("-post", lambda d: -d.post),
+        ("post**2", lambda d: d.post**2),
+        ("log(`post (ms)`) - 1", lambda d: np.log(d.post) - 1),
+        ("2 * np.sqrt(post)", lambda d: 2 * np.sqrt(d.post)),
+    ],
+)
+def test_response_is_arithmetic_on_columns(response, of):
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"pre": rng.uniform(1, 2, 12), "post": rng.uniform(1, 2, 12)})
+    data = data.assign(**{"g": np.repeat(["a", "b", "c"], 4), "post (ms)": data.post})
+    frame = model_frame(f"{response} ~ 1 + (1 | g)", data)
+    np.testing.assert_allclose(frame.y, of(data), rtol=1e-14)

@@ -112,6 +112,7 @@ def test_name_of_a_crossed_factor_is_lme4s():
         ("y ~ x + (x + I((x) ^ 2) | g)", ["**", "exclusive or"]),
         ("y ~ {x^2} + (1 | g)", ["**", "exclusive or"]),
         ("log(y^2) ~ x + (1 | g)", ["**", "exclusive or"]),
+        ("y^2 ~ x + (1 | g)", ["**", "exclusive or", "y^2"]),
         ("y ~ . + (1 | g)", ["name its columns", "y ~ . +"]),
     ],
 )
