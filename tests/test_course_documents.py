@@ -20,8 +20,9 @@ from course_lib import diagnostics
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS, LIBRARY = ROOT / "chapters", ROOT / "course_lib"
 DOCUMENTS = ("glossary.md", "article_map.md", "teaching.md")
+# A chapter has solutions under its name; a learner's copy of a chapter has none.
 NOTEBOOKS = sorted(
-    path for path in CHAPTERS.glob("*.ipynb") if re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
+    path for path in CHAPTERS.glob("*.ipynb") if (CHAPTERS / "solutions" / path.name).exists()
 )
 NUMBERS = [int(path.stem[:2]) for path in NOTEBOOKS]
 

@@ -9,7 +9,7 @@ are computed from the REML criterion.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,8 +26,8 @@ from course_lib.mixed.summary import Facts, html_summary, text_summary
 __all__ = ["LmerResult", "check_fit", "lmer", "refitted_by_ml"]
 
 # Words of lme4 and statsmodels: what to write here instead.
-_WEIGHTS = "Rows with unequal weights are not fitted here; lme4 and statsmodels' WLS do."
-_OFFSET = "Subtract it from the response: lmer('y_minus_offset ~ …', data)."
+_WEIGHTS = "Unequal weights are not here; R's lme4 fits such a model."
+_OFFSET = "Subtract it from the response: 'y - known ~ …'."
 _CONTROL = "There is nothing to set; other optimisers: course_lib.diagnostics.all_optimizers."
 _START = "The search needs no start; course_lib.diagnostics.optimizer_trace shows its path."
 _MISSING = "Incomplete rows are left out and counted in fit.n_dropped."
@@ -663,9 +663,22 @@ class LmerResult:
         return to_statsmodels.to_statsmodels(self.frame, self.estimate, self.reml)
 
     def _facts(self) -> Facts:
-        tables = {"varcorr": self.varcorr(), "fixed_table": self.fixed_table()}
-        names = {field.name for field in fields(Facts)} - set(tables)
-        return Facts(**{name: getattr(self, name) for name in names}, **tables)
+        return Facts(
+            formula=self.formula,
+            reml=self.reml,
+            deviance=self.deviance,
+            aic=self.aic,
+            bic=self.bic,
+            npar=self.npar,
+            nobs=self.nobs,
+            n_dropped=self.n_dropped,
+            ngroups=self.ngroups,
+            is_singular=self.is_singular,
+            converged=self.converged,
+            varcorr=self.varcorr(),
+            fixed_table=self.fixed_table(),
+            cov_fe=self.cov_fe,
+        )
 
     def summary(self) -> str:
         """Return the fit as text, in lme4's order."""

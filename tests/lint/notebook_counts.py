@@ -14,6 +14,8 @@ from dataclasses import dataclass
 HIDING_TAGS = {"hide-cell", "hide-input", "remove-cell", "proof"}
 LECTURERS = re.compile(r"<details>\s*<summary>For lecturers.*?</details>", re.S)
 WIDEST_CODE, LONG_SENTENCE, LONG_PARENTHESIS = 80, 25, 8
+MOST = {"words": 4000, "code_lines": 330, "hidden_lines": 150, "asserts": 0, "wide_lines": 0}
+LEAST_WIDTH = 1000
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,15 @@ def count(notebook):
         pictures=len(widths),
         narrowest=min(widths, default=0),
     )
+
+
+def excesses(counts):
+    """Yield what is too long or too narrow for a core chapter."""
+    for name, most in MOST.items():
+        if getattr(counts, name) > most:
+            yield f"{getattr(counts, name)} {name}, more than {most}"
+    if counts.pictures and counts.narrowest < LEAST_WIDTH:
+        yield f"a picture is {counts.narrowest} px wide, less than {LEAST_WIDTH}"
 
 
 def told(cell):

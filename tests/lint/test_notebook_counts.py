@@ -2,8 +2,10 @@
 
 import base64
 import struct
+from dataclasses import replace
 
-from notebook_counts import Counts, count
+import pytest
+from notebook_counts import Counts, count, excesses
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + struct.pack(">II", 640, 480)
 
@@ -45,3 +47,27 @@ def test_everything_is_counted_once():
         pictures=1,
         narrowest=640,
     )
+
+
+AT_THE_LIMIT = Counts(4000, 330, 150, 0, 0, 0, 0, pictures=1, narrowest=1000)
+
+
+def test_a_chapter_at_the_limits_is_not_too_long():
+    assert list(excesses(AT_THE_LIMIT)) == []
+    assert list(excesses(replace(AT_THE_LIMIT, pictures=0, narrowest=0))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("words", 4001),
+        ("code_lines", 331),
+        ("hidden_lines", 151),
+        ("asserts", 1),
+        ("wide_lines", 1),
+        ("narrowest", 999),
+    ],
+)
+def test_each_excess_is_found(name, value):
+    (told,) = excesses(replace(AT_THE_LIMIT, **{name: value}))
+    assert str(value) in told

@@ -591,7 +591,7 @@ def test_unknown_names_are_refused(fit, call, message):
     ("argument", "value", "advice"),
     [
         ("REML", False, "reml=False"),
-        ("weights", [1.0] * 180, "statsmodels"),
+        ("weights", [1.0] * 180, "lme4"),
         ("offset", "x", "response"),
         ("control", {}, "all_optimizers"),
         ("start", [1, 0, 1], "optimizer_trace"),
