@@ -82,6 +82,11 @@ def check_convergence(fit: LmerResult) -> pd.DataFrame:
     DataFrame
         One row per check: value, threshold, verdict ("passed" or "failed"), advice.
 
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
+
     Examples
     --------
     >>> from course_lib import lmer, load
@@ -178,6 +183,11 @@ def random_effects_pca(fit: LmerResult, scaled: bool = True) -> pd.DataFrame:
     DataFrame
         One row per component: group, component (1, 2, …), sd (over σ), share of the group's
         variance (NaN where that is zero).
+
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`, or `scaled` neither True nor False.
 
     Examples
     --------
@@ -304,6 +314,12 @@ def optimizer_trace(
         floating point) is the last row, with NaN. ``attrs["ending"]`` says how the search
         ended.
 
+    Raises
+    ------
+    CourseError
+        As `lmer` does, for a model that cannot be fitted; if `scaled` is neither True nor
+        False.
+
     Examples
     --------
     >>> from course_lib import load
@@ -366,6 +382,12 @@ def deviance_at(
     ndarray, shape (...)
         In the units of the data; NaN where the evaluation breaks down in floating point.
 
+    Raises
+    ------
+    CourseError
+        As `lmer` does, for a model that cannot be fitted; if `theta` is not finite or
+        its last axis has not one entry per free entry of Λ.
+
     Examples
     --------
     >>> from course_lib import load
@@ -421,6 +443,11 @@ def all_optimizers(formula: str, data: pd.DataFrame, reml: bool = True) -> pd.Da
         One row per optimiser: deviance (where it ended), above_best (over the lowest of them),
         n_evaluations, gradient_norm (where it ended), converged (its own word), then the fixed
         effects there, in the units of the data.
+
+    Raises
+    ------
+    CourseError
+        As `lmer` does, for a model that cannot be fitted.
 
     Examples
     --------

@@ -44,7 +44,22 @@ NOTHING = 1e-10  # a share below this is rounding
 
 
 def sorted_residuals(fit: LmerResult) -> np.ndarray:
-    """Standardised conditional residuals in increasing order, shape (nobs,).
+    """Standardised conditional residuals in increasing order.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        The fit.
+
+    Returns
+    -------
+    ndarray, shape (nobs,)
+        No unit; 0 for a row that the model reproduces whatever its value.
+
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
 
     Examples
     --------
@@ -62,7 +77,22 @@ def sorted_residuals(fit: LmerResult) -> np.ndarray:
 
 
 def sorted_modes(fit: LmerResult) -> np.ndarray:
-    """Random effects in increasing order, over the estimated sd, term after term.
+    """Random effects in increasing order, standardised, term after term.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        The fit.
+
+    Returns
+    -------
+    ndarray, shape (number of random effects,)
+        ``mode_std`` of `random_effects_frame`, no unit; 0 where the variance is zero.
+
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
 
     Examples
     --------
@@ -110,6 +140,11 @@ def binned_means(fit: LmerResult, n_bins: int = 8) -> np.ndarray:
     ndarray, shape (n_bins,)
         0 for a bin that stays empty because many rows share a fitted value.
 
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`, or `n_bins` no whole number of at least 2.
+
     Examples
     --------
     >>> from course_lib import lmer, load
@@ -125,7 +160,24 @@ def binned_means(fit: LmerResult, n_bins: int = 8) -> np.ndarray:
 
 
 def binned_spreads(fit: LmerResult, n_bins: int = 5) -> np.ndarray:
-    """Root mean square of the standardised residuals in the same bins; see `binned_means`.
+    """Root mean square of the standardised residuals in the bins of `binned_means`.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        The fit.
+    n_bins : int
+        Number of bins.
+
+    Returns
+    -------
+    ndarray, shape (n_bins,)
+        No unit; 0 for an empty bin.
+
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`, or `n_bins` no whole number of at least 2.
 
     Examples
     --------
@@ -159,6 +211,11 @@ def group_slope_spread(fit: LmerResult) -> np.ndarray:
     -------
     ndarray
         One value for every such pair of grouping factor and fixed effect, in their order.
+
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`, or no column of its fixed part varies within groups.
 
     Examples
     --------
@@ -224,7 +281,7 @@ def simulated_envelope(
     Returns
     -------
     DataFrame
-        One row an entry of the statistic: observed, lower, median, upper (pointwise quantiles
+        One row per entry of the statistic: observed, lower, median, upper (pointwise quantiles
         of the simulated ones), lower_all, upper_all (simultaneous band), outside (whether
         observed leaves it). ``attrs["pvalue"]`` is the share of the n_sim + 1 values of T that
         are at least the observed one.

@@ -50,6 +50,11 @@ def residual_frame(fit: LmerResult) -> pd.DataFrame:
         resid, resid_marginal (units of the response), resid_std, resid_marginal_std (no unit;
         NaN for a row that the model reproduces whatever its value) and leverage.
 
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
+
     Examples
     --------
     >>> from course_lib import lmer, load
@@ -116,6 +121,11 @@ def random_effects_frame(fit: LmerResult) -> pd.DataFrame:
         coefficient), shrinkage_factor, mode_std (mode over the square root of τ² - s²) and
         n_rows. Where τ² is zero the factor is 0 and mode_std NaN.
 
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
+
     Examples
     --------
     >>> from course_lib import lmer, load
@@ -174,6 +184,11 @@ def leverages(fit: LmerResult) -> np.ndarray:
     -------
     ndarray, shape (nobs,)
         Between 0 and 1.
+
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
 
     Examples
     --------
@@ -245,6 +260,11 @@ def normality_tests(fit: LmerResult) -> pd.DataFrame:
         0 if normal), shapiro_w and shapiro_p (Shapiro & Wilk 1965, doi:10.2307/2333709; Royston
         1995, doi:10.2307/2986146), k2 and k2_p (D'Agostino & Pearson 1973,
         doi:10.2307/2335012; NaN below 20 values), note. NaN where nothing varies.
+
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
 
     Examples
     --------

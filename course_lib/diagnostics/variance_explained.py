@@ -28,6 +28,11 @@ def variance_parts(fit: LmerResult) -> pd.Series:
     Series
         fixed, the grouping factors by name, Residual; in squared units of the response.
 
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
+
     Examples
     --------
     >>> from course_lib import lmer, load
@@ -62,6 +67,11 @@ def icc(fit: LmerResult) -> pd.Series:
         residual); as in R's ``performance::icc`` and Nakagawa, Johnson & Schielzeth 2017,
         doi:10.1098/rsif.2017.0213. Parts as in `variance_parts`.
 
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
+
     Examples
     --------
     >>> from course_lib import lmer, load
@@ -92,6 +102,11 @@ def r2(fit: LmerResult) -> pd.Series:
     Series
         marginal: fixed / total; conditional: (fixed + random) / total (Nakagawa & Schielzeth
         2013, doi:10.1111/j.2041-210x.2012.00261.x). Parts as in `variance_parts`.
+
+    Raises
+    ------
+    CourseError
+        If `fit` is not an `LmerResult`.
 
     Examples
     --------
