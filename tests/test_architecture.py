@@ -53,7 +53,6 @@ ROOMS = {
     "explain": [
         "model",
         "surrogate",
-        "shapley_parts",
         "gaussian_shap",
         "shapley",
         "counterfactual",

@@ -7,15 +7,18 @@ columns is shared out among the few players that make it, and all their subsets 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from course_lib import errors
 from course_lib.errors import course_error, listing
-from course_lib.explain.gaussian_shap import gaussian_values
-from course_lib.explain.shapley_parts import Part, model_parts, shapley_values, subsets
+from course_lib.explain.gaussian_shap import gaussian_games
 from course_lib.mixed.result import LmerResult, check_fit
 
 __all__ = ["linear_shap"]
@@ -24,6 +27,31 @@ MOST_ROWS = 20_000_000  # that are put together and evaluated: about a minute
 BATCH = 200_000  # of them at a time
 SUBSET_COST = 5_000  # rows that could be evaluated in the time that any subset takes
 EXTRA = ["base_value", "prediction"]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Columns that take the same variables, and what multiplies them."""
+
+    variables: tuple[str, ...]
+    group: str | None
+    places: list[int]  # of its columns in the matrix of all fixed effects, or of the group
+    matrix: Callable[[pd.DataFrame], np.ndarray]
+    effects: Callable[[pd.DataFrame], np.ndarray]
+
+    def columns(self, rows: pd.DataFrame) -> np.ndarray:
+        """Values of the columns, shape (rows, q)."""
+        return self.matrix(rows)[:, self.places]
+
+    def weights(self, rows: pd.DataFrame) -> np.ndarray:
+        """Coefficients or random effects, shape (rows, q)."""
+        return self.effects(rows)[:, self.places]
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """Who shares in it: the variables, and the group if there is one."""
+        groups = () if self.group is None else (self.group,)
+        return tuple(dict.fromkeys(self.variables + groups))
 
 
 def linear_shap(
@@ -102,7 +130,7 @@ def linear_shap(
     check_fit("fit", fit)
     errors.check_choice("dependence", dependence, ("independent", "gaussian"))
     errors.check_choice("new_levels", new_levels, ("error", "population"))
-    parts = model_parts(fit)
+    parts = _model_parts(fit)
     data = _checked_rows("data", data, fit, new_levels)
     if background is None and len(data) == 1:
         advice = "Pass background=the rows that the model was fitted to."
@@ -116,13 +144,73 @@ def linear_shap(
         advice = "Rename the column in the data and fit again."
         raise course_error("fit", rule, listing(EXTRA), advice)
     if dependence == "gaussian":
-        values = gaussian_values(parts, variables, data, background)
+        games = gaussian_games(parts, variables, data, background)
     else:
-        values = _independent_values(parts, data, background, progress)
+        games = _independent_games(parts, data, background)
+    from tqdm import tqdm  # not tqdm.auto, which warns where ipywidgets is missing
+
+    shares, base = dict.fromkeys(players, 0.0), np.zeros(len(data))
+    for sharing, value in tqdm(games, desc="terms", disable=not progress, delay=1):
+        base += value(frozenset())
+        for player, share in _shapley_values(sharing, value).items():
+            shares[player] = shares[player] + share
     prediction = fit.predict(data, new_levels=new_levels)
-    shares = {player: values.get(player, 0.0) for player in players}
-    extra = {"base_value": values["base_value"], "prediction": prediction}
+    extra = {"base_value": base, "prediction": prediction}
     return pd.DataFrame(shares | extra, index=data.index)
+
+
+def _model_parts(fit: LmerResult) -> list[Part]:
+    """Sort the columns of the fit by the variables that they take."""
+    frame, beta = fit.frame, fit.estimate.beta
+
+    def fixed(rows: pd.DataFrame) -> np.ndarray:
+        return np.broadcast_to(beta, (len(rows), len(beta)))
+
+    def random(factor, modes: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
+        codes = frame.factor_codes(factor, rows)
+        return np.where(codes[:, None] >= 0, modes[codes], 0.0)
+
+    found = _by_variables([frame.fixed_spec], frame.fixed_variables)
+    parts = [Part(names, None, at, frame.fixed_matrix, fixed) for names, at in found]
+    for factor, modes in zip(frame.factors, fit.estimate.modes, strict=True):
+        matrix, effects = partial(frame.factor_matrix, factor), partial(random, factor, modes)
+        found = _by_variables(factor.specs, factor.variables)
+        parts += [Part(names, factor.name, at, matrix, effects) for names, at in found]
+    return parts
+
+
+def _by_variables(specs: Iterable, names: Iterable[str]) -> Iterable[tuple]:
+    """Pairs of the variables of a term, and the places of the columns that take just these."""
+    found, offset = {}, 0
+    for spec in specs:
+        for term, places in spec.term_indices.items():
+            used = {str(variable) for variable in spec.term_variables[term]}
+            key = tuple(name for name in names if name in used)
+            found.setdefault(key, []).extend(offset + place for place in places)
+        offset += len(spec.column_names)
+    return found.items()
+
+
+def _subsets(players: Iterable[str]) -> Iterator[frozenset[str]]:
+    """All subsets of the players, the empty one first."""
+    players = list(players)
+    for size in range(len(players) + 1):
+        yield from map(frozenset, combinations(players, size))
+
+
+def _shapley_values(
+    players: Sequence[str], value: Callable[[frozenset[str]], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Share out ``v(all) - v(none)`` by the formula; v returns arrays of shape (n,)."""
+    values = dict.fromkeys(players, 0.0)
+    for known in _subsets(players):
+        worth = value(known)
+        for player in players:  # v(S) is added where the player is in S, else taken away
+            joined = player in known
+            n_others, n_before = len(players) - 1, len(known) - joined
+            share = worth / (len(players) * math.comb(n_others, n_before))
+            values[player] = values[player] + (share if joined else -share)
+    return values
 
 
 def _checked_rows(argument, rows, fit, new_levels) -> pd.DataFrame:
@@ -141,22 +229,18 @@ def _checked_rows(argument, rows, fit, new_levels) -> pd.DataFrame:
     return rows[names]
 
 
-def _independent_values(parts, data, background, progress) -> dict[str, np.ndarray]:
-    from tqdm import tqdm  # not tqdm.auto, which warns where ipywidgets is missing
-
+def _independent_games(parts: list[Part], data, background) -> list[tuple]:
+    """Players and v of each part: those that take no part in it get nothing of it."""
     _check_work(parts, data, background)
-    values = {"base_value": np.zeros(len(data))}
-    for part in tqdm(parts, desc="terms", disable=not progress, delay=1):
-        value = partial(_mean_prediction, part, data=data, background=background)
-        values["base_value"] += value(frozenset())
-        for player, share in shapley_values(part.players, value).items():
-            values[player] = values.get(player, 0.0) + share
-    return values
+    return [
+        (part.players, partial(_mean_prediction, part, data=data, background=background))
+        for part in parts
+    ]
 
 
 def _check_work(parts: list[Part], data: pd.DataFrame, background: pd.DataFrame) -> None:
     work = 0
-    for part, known in ((one, known) for one in parts for known in subsets(one.players)):
+    for part, known in ((one, known) for one in parts for known in _subsets(one.players)):
         (_, own_rows), (_, other_rows) = _distinct_rows(part, known, data, background)
         work += max(len(own_rows) * len(other_rows), SUBSET_COST)
         if work > MOST_ROWS:
