@@ -129,7 +129,7 @@ def train_net(
     labels : array_like of int, shape (n,)
         Classes, 0 to ``n_classes - 1``; at least two of them.
     n_classes, n_filters, n_epochs, batch_size : int
-        Numbers of classes and filters, passes over the data, and images a step.
+        Numbers of classes and filters, passes over the data, and images per step.
     width : int
         Height and width of a filter in pixels, odd.
     learning_rate : float
@@ -194,7 +194,25 @@ def train_net(
 
 
 def feature_maps(net: Net, images: np.ndarray) -> np.ndarray:
-    """Return A, shape (n, height, width, K), of images of shape (n, height, width).
+    """Return the feature maps A of images (formula: see the module).
+
+    Parameters
+    ----------
+    net : Net
+        From `train_net`.
+    images : array_like, shape (n, height, width)
+        Images in the unit of the training images.
+
+    Returns
+    -------
+    ndarray, shape (n, height, width, K)
+        One map per filter, 0 or more.
+
+    Raises
+    ------
+    CourseError
+        If `net` is no `Net`, or the images have another shape than it takes or a value that is
+        not finite.
 
     Examples
     --------
@@ -213,7 +231,25 @@ def feature_maps(net: Net, images: np.ndarray) -> np.ndarray:
 
 
 def class_scores(net: Net, maps: np.ndarray) -> np.ndarray:
-    """Return the scores s, shape (n, C), of feature maps, shape (n, height, width, K).
+    """Return the class scores s of feature maps, before the softmax (formula: see the module).
+
+    Parameters
+    ----------
+    net : Net
+        From `train_net`.
+    maps : ndarray, shape (n, height, width, K)
+        From `feature_maps`; changed ones show what the score would be without a region.
+
+    Returns
+    -------
+    ndarray, shape (n, C)
+        One score per image and class.
+
+    Raises
+    ------
+    CourseError
+        If `net` is no `Net`, or the maps have another number of filters or a value that is not
+        finite.
 
     Examples
     --------
@@ -226,13 +262,33 @@ def class_scores(net: Net, maps: np.ndarray) -> np.ndarray:
 
     See Also
     --------
-    feature_maps, predict_proba
+    feature_maps : The maps of images.
+    predict_proba : From images to probabilities.
     """
+    maps = _check_shape("maps", maps, ("n", "height", "width", len(_check_net(net).filters)))
     return maps.mean(axis=(1, 2)) @ net.weights + net.bias
 
 
 def predict_proba(net: Net, images: np.ndarray) -> np.ndarray:
-    """Return the class probabilities, shape (n, C), of images of shape (n, height, width).
+    """Return the class probabilities p of images (formula: see the module).
+
+    Parameters
+    ----------
+    net : Net
+        From `train_net`.
+    images : array_like, shape (n, height, width)
+        Images in the unit of the training images.
+
+    Returns
+    -------
+    ndarray, shape (n, C)
+        From 0 to 1; each row sums to 1.
+
+    Raises
+    ------
+    CourseError
+        If `net` is no `Net`, or the images have another shape than it takes or a value that is
+        not finite.
 
     Examples
     --------
@@ -257,6 +313,29 @@ def loss_and_gradient(
 
     With d_c = (p_c - [c = label])/n of one image, ∂loss/∂A^k_ij = Σ_c v_kc d_c / N where
     A^k_ij > 0 and 0 elsewhere; filters and biases follow by the chain rule.
+
+    Parameters
+    ----------
+    net : Net
+        From `train_net`.
+    images : array_like, shape (n, height, width)
+        Images in the unit of the training images.
+    labels : array_like of int, shape (n,)
+        Classes, 0 to C - 1.
+
+    Returns
+    -------
+    tuple of float and dict
+        Loss in nats, and arrays of the shapes that they have in the `Net`.
+
+    Raises
+    ------
+    CourseError
+        If an argument breaks its rule.
+
+    See Also
+    --------
+    train_net : Goes down this gradient.
     """
     patches, maps = _patches_and_maps(net, images)
     n, height, width, _ = maps.shape
@@ -340,6 +419,11 @@ def randomise(net: Net, rng: np.random.Generator, *, layers: str = "all") -> Net
         For the parameter randomisation test of Adebayo et al. (2018): a map that stays the
         same was a picture of the image and not of the net.
 
+    Raises
+    ------
+    CourseError
+        If an argument breaks its rule.
+
     Examples
     --------
     >>> filters = np.zeros((1, 3, 3))
@@ -362,9 +446,22 @@ def randomise(net: Net, rng: np.random.Generator, *, layers: str = "all") -> Net
 
 
 def map_similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Spearman's rank correlation, from -1 to 1, of two maps' pixels.
+    """Return Spearman's rank correlation of two maps' pixels.
 
-    Pass the `signed` maps: a `raw` map can be 0 everywhere, and then has no ranks.
+    Parameters
+    ----------
+    first, second : array_like, of one shape
+        Maps; pass the `signed` ones: a `raw` map can be 0 everywhere, and then has no ranks.
+
+    Returns
+    -------
+    float
+        From -1 to 1; ties get their mean rank.
+
+    Raises
+    ------
+    CourseError
+        If the shapes differ, a value is not finite, or a map is the same everywhere.
 
     Examples
     --------

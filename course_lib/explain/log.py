@@ -63,17 +63,10 @@ QUERY = """
     WHERE (:model IS NULL OR model = :model)
     AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until) ORDER BY id
 """
-DTYPES = {
-    "id": int,
-    "at": "datetime64[us, UTC]",
-    "model": object,
-    "inputs_sha256": object,
-    "prediction": float,
-    "rank": int,
-    "driver": object,
-    "value": object,
-    "contribution": float,
-}
+RECORD = ["id", "at", "model", "inputs_sha256", "prediction"]
+DRIVER = ["rank", "driver", "value", "contribution"]
+UTC_TIME = "datetime64[us, UTC]"
+DTYPES = {"id": int, "at": UTC_TIME, "prediction": float, "rank": int, "contribution": float}
 # What can be stored: how a message names it, and the types of Python.
 TEXT = ("a non-empty string of valid Unicode", str)
 NUMBER = ("a finite number", int, float)
@@ -95,6 +88,20 @@ class ExplanationLog:
     ------
     CourseError
         If the folder does not exist, or the file is not such a log (it is left as it was).
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, ExplanationLog(f"{folder}/log.sqlite") as log:
+    ...     number = log.record("lmer 1", {"ses": 0.3, "size": 842}, 12.5, {"ses": 0.5})
+    ...     found = log.query(driver="ses")
+    >>> number, found["contribution"].tolist()
+    (1, [0.5])
+
+    See Also
+    --------
+    hash_inputs : How the inputs are named in it.
+    course_lib.explain.linear_shap : Contributions to record.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -223,10 +230,10 @@ class ExplanationLog:
             for rank, driven in enumerate(json.loads(drivers), 1)
             if wanted in (None, driven[0])
         ]
-        return pd.DataFrame(rows, columns=list(DTYPES), dtype=object).astype(DTYPES)
+        return pd.DataFrame(rows, columns=RECORD + DRIVER, dtype=object).astype(DTYPES)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the whole log."""
+        """Return the whole log, as `query` without a condition does."""
         return self.query()
 
 
@@ -236,7 +243,7 @@ def hash_inputs(inputs: Mapping[str, object] | pd.Series) -> str:
     Parameters
     ----------
     inputs : mapping or Series
-        Values by name, in any order: finite numbers, booleans, or strings.
+        Values by name, in any order: finite numbers, booleans, or non-empty strings.
 
     Returns
     -------
@@ -244,6 +251,12 @@ def hash_inputs(inputs: Mapping[str, object] | pd.Series) -> str:
         Hash of the JSON list of [name, type, value], sorted by name. Numbers count by value
         (3, 3.0 and numpy.float32(3) are the same; 0.0 and -0.0 too), at full double precision
         (0.1 and numpy.float32(0.1) differ). Number 1, boolean True and string "1" differ.
+
+    Raises
+    ------
+    CourseError
+        If `inputs` is empty or names one twice, or a value is missing, infinite, an empty
+        string, or of another type.
 
     Examples
     --------

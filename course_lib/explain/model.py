@@ -24,8 +24,24 @@ def prediction_function(predict: object) -> Callable[[pd.DataFrame], np.ndarray]
     Returns
     -------
     callable
-        DataFrame in, finite float array of shape (rows,) out; `CourseError` otherwise. A model
-        of scikit-learn that knows its feature names is given just these columns.
+        DataFrame in, finite float array of shape (rows,) out, in units of the prediction. A
+        model of scikit-learn that knows its feature names is given just these columns.
+
+    Raises
+    ------
+    CourseError
+        If `predict` cannot be called; by the function, if a column is missing, or what the
+        model returns is not one finite number per row.
+
+    Examples
+    --------
+    >>> double = prediction_function(lambda rows: 2 * rows["a"])
+    >>> double(pd.DataFrame({"a": [1, 2]})).tolist()
+    [2.0, 4.0]
+
+    See Also
+    --------
+    check_features : The columns that an explanation may move.
     """
     function = getattr(predict, "predict", predict)
     if isinstance(predict, type) or not callable(function):
@@ -53,7 +69,33 @@ def prediction_function(predict: object) -> Callable[[pd.DataFrame], np.ndarray]
 
 
 def repeat_row(row: pd.DataFrame, columns: Sequence[str], values: np.ndarray) -> pd.DataFrame:
-    """Return one copy of `row` for each row of `values`, which replaces `columns`."""
+    """Return one copy of `row` per row of `values`, which replaces `columns`.
+
+    Parameters
+    ----------
+    row : DataFrame
+        One row.
+    columns : sequence of str, length p
+        Names of columns of `row`.
+    values : ndarray, shape (n, p)
+        What they become.
+
+    Returns
+    -------
+    DataFrame
+        n rows, numbered from 0.
+
+    Examples
+    --------
+    >>> repeat_row(pd.DataFrame({"a": [1], "b": [5]}), ["a"], np.array([[2], [3]]))
+       a  b
+    0  2  5
+    1  3  5
+
+    See Also
+    --------
+    one_row : Brings a row into the form that this takes.
+    """
     rows = row.iloc[np.zeros(len(values), dtype=int)].reset_index(drop=True)
     rows[columns] = values
     return rows
@@ -72,7 +114,24 @@ def one_row(row: object, data: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row.
+        One row; whole-number columns as floats.
+
+    Raises
+    ------
+    CourseError
+        If it is not one row, a column is missing, or a value is missing, infinite or of another
+        type than in `data`.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"a": [1, 2], "kind": ["u", "v"]})
+    >>> one_row(table.iloc[1], table)
+         a kind
+    1  2.0    v
+
+    See Also
+    --------
+    repeat_row : Copies of it with other values.
     """
     if isinstance(row, pd.Series):
         row = row.to_frame().T
@@ -96,9 +155,37 @@ def one_row(row: object, data: pd.DataFrame) -> pd.DataFrame:
 def check_features(
     argument: str, features: object, data: pd.DataFrame, numeric: bool = True
 ) -> list[str]:
-    """Return the names of columns without missing values, numeric ones, that `features` lists.
+    """Return `features` as a list of names of numeric columns without missing values.
 
-    With ``numeric=False`` there may be columns of other types too.
+    Parameters
+    ----------
+    argument : str
+        Name of the argument, for the message.
+    features : str, list, tuple or Index of str
+        Names, each once.
+    data : DataFrame
+        Where the columns are.
+    numeric : bool
+        False allows columns of other types too.
+
+    Returns
+    -------
+    list of str
+        The names, in the order given.
+
+    Raises
+    ------
+    CourseError
+        If there is no name, or one is there twice, is no column, or its column does not fit.
+
+    Examples
+    --------
+    >>> check_features("features", "a", pd.DataFrame({"a": [1, 2]}))
+    ['a']
+
+    See Also
+    --------
+    prediction_function : The model itself, checked.
     """
     errors.check_dataframe("data", data)
     names = [features] if isinstance(features, str) else features
