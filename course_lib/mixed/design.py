@@ -230,7 +230,7 @@ def _build(
     try:
         with np.errstate(all="ignore"):  # log(-1): reported below, with its name
             built = Formula(**parts).get_model_matrix(rows, **_OPTIONS)
-    except (FormulaicError, TypeError, ValueError, AttributeError) as error:
+    except (FormulaicError, SyntaxError, TypeError, ValueError, AttributeError) as error:
         raise reading_error(parsed.text, error) from None
     matrices = [getattr(built, name) for name in parts]
     for matrix in matrices:

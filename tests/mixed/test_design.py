@@ -274,3 +274,11 @@ def test_response_is_arithmetic_on_columns(response, of):
     data = data.assign(**{"g": np.repeat(["a", "b", "c"], 4), "post (ms)": data.post})
     frame = model_frame(f"{response} ~ 1 + (1 | g)", data)
     np.testing.assert_allclose(frame.y, of(data), rtol=1e-14)
+
+
+@pytest.mark.parametrize("term", ["C(class)", "I(x +)", "log(x", "I(x y)", "C(`class`)"])
+def test_what_python_cannot_read_is_a_course_error(term):
+    data = pd.DataFrame({"y": [1.0, 2, 4, 3], "x": [1.0, 2, 3, 5], "g": list("aabb")})
+    data["class"] = ["p", "q", "p", "q"]
+    with pytest.raises(CourseError, match="^formula: "):
+        model_frame(f"y ~ {term} + (1 | g)", data)
