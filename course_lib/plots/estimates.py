@@ -28,6 +28,7 @@ from course_lib.plots.style import (
     MARKERS,
     MOST,
     Units,
+    by_category,
     check_ax,
     check_band,
     check_few,
@@ -37,8 +38,12 @@ from course_lib.plots.style import (
     check_table,
     draw_envelope,
     draw_marked,
+    entry,
     label_axes,
     legend_beside,
+    legend_inside,
+    literal,
+    literals,
     rows_by_group,
 )
 
@@ -119,7 +124,7 @@ def caterpillar(
         limits = chance["lower"], chance["upper"]
         ax.fill_betweenx(ranks, *limits, color="0.85", label="chance alone")
     line = f"reference: {reference:.3g}" if reference_label is None else reference_label
-    ax.axvline(reference, color=GREY, linestyle="--", label=line)
+    ax.axvline(reference, color=GREY, linestyle="--", label=entry(line))
     few = len(table) <= MOST
     width, size = (1.5, 5) if few else (0.5, 2.5)
     ax.hlines(ranks, table["lower"], table["upper"], color=COLOURS[0], linewidth=width)
@@ -128,7 +133,7 @@ def caterpillar(
         at = table["estimate"][which], ranks[which]
         ax.plot(*at, "o", color=COLOURS[0], mfc=face, ms=size)
     ax.set_ylim(-0.7, len(table) - 0.3)
-    ax.set_yticks(ranks if few else [], table.index if few else [])
+    ax.set_yticks(ranks if few else [], literals(table.index) if few else [])
     legend_beside(ax)
     name = table.index.name or ""
     name = name if few else f"{name} ({len(table)}, sorted)"
@@ -169,21 +174,19 @@ def interval_plot(
     if len(names) > MOST:
         rule = f"must have at most {MOST} names: more cannot be read"
         raise course_error("name", rule, len(names), "Take caterpillar().")
-    groups = (
-        {"": data} if by is None else dict(iter(data.groupby(by, sort=False, observed=True)))
-    )
+    groups = by_category(data, by, sort=False)
     check_few("by", groups, "Draw fewer.")
-    if data.duplicated(columns).any():
-        rule = "must have one estimate for each name and category"
-        got = f"{data.duplicated(columns).sum()} repeated"
+    repeated = data.duplicated(columns).sum()
+    if repeated:
+        rule, got = "must have one estimate for each name and category", f"{repeated} repeated"
         raise course_error("data", rule, got, "Select rows, or name the category in by=...")
     step = 0.6 / len(groups) if data.duplicated(name).any() else 0.0
     for k, (label, rows) in enumerate(groups.items()):
         shift = step * (k - (len(groups) - 1) / 2)
         place = np.array([names.index(row) for row in rows[name]]) + shift
         ax.hlines(place, rows[band[0]], rows[band[1]], color=COLOURS[k], linewidth=1.5)
-        ax.plot(rows[estimate], place, MARKERS[k], color=COLOURS[k], label=str(label))
-    ax.set_yticks(range(len(names)), names)
+        ax.plot(rows[estimate], place, MARKERS[k], color=COLOURS[k], label=entry(label))
+    ax.set_yticks(range(len(names)), literals(names))
     ax.set_ylim(len(names) - 0.5, -0.5)
     if by is not None:
         legend_beside(ax, by)
@@ -231,15 +234,15 @@ def pooling_plot(
     arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 3, "shrinkB": 3}
     for tail, head in zip(start[[x, y]].to_numpy(), end[[x, y]].to_numpy(), strict=True):
         ax.annotate("", xy=head, xytext=tail, arrowprops=arrow)
-    ax.plot(start[x], start[y], "o", color=COLOURS[0], mfc="white", label=names[0])
-    ax.plot(end[x], end[y], "D", color=COLOURS[1], ms=5, label=names[1])
+    ax.plot(start[x], start[y], "o", color=COLOURS[0], mfc="white", label=entry(names[0]))
+    ax.plot(end[x], end[y], "D", color=COLOURS[1], ms=5, label=entry(names[1]))
     if centre is not None:
         ax.plot(centre[x], centre[y], "X", color="black", ms=10, label="population")
     for group in highlight:
         place = {"xytext": (6, 4), "textcoords": "offset points"}
-        ax.annotate(str(group), start.loc[group, [x, y]].tolist(), **place)
+        ax.annotate(literal(group), start.loc[group, [x, y]].tolist(), **place)
     ax.margins(0.1)
-    ax.legend()
+    legend_inside(ax)
     return label_axes(ax, x, y, units)
 
 
@@ -293,7 +296,7 @@ def covariance_ellipse(
         edge = at[:, None] + np.sqrt(-2 * np.log1p(-share)) * ring
         ax.plot(*edge, linestyle=DASHES[k], color=COLOURS[k], label=f"{100 * share:g} %")
     ax.plot(*at[:, None], "+", color="black", ms=10)
-    ax.legend()
+    legend_inside(ax)
     return label_axes(ax, x, y, units)
 
 
@@ -326,7 +329,7 @@ def residual_plot(
     check_band("envelope", envelope)
     if envelope is not None:
         band = envelope.sort_values("x")
-        draw_envelope(ax, band["x"], band["lower"], band["upper"])
+        draw_envelope(ax, band["x"], band)
     ax.axhline(0, color="0.3", linestyle="--", linewidth=1)
     draw_marked(ax, data[fitted], data[resid], data[resid].abs() > limit, f"beyond ±{limit}")
     return label_axes(ax, fitted, resid, units)
@@ -365,9 +368,8 @@ def qq_plot(
     quantiles = norm.ppf((np.arange(len(values)) + 0.5) / len(values))
     outside = np.zeros(len(values), dtype=bool)
     if envelope is not None:
-        lower, upper = envelope["lower"].to_numpy(), envelope["upper"].to_numpy()
-        outside = (values < lower) | (values > upper)
-        draw_envelope(ax, quantiles, lower, upper)
+        outside = ~((envelope["lower"] <= values) & (values <= envelope["upper"])).to_numpy()
+        draw_envelope(ax, quantiles, envelope)
     ax.axline((0, intercept), slope=slope, color="0.3", linestyle="--", linewidth=1)
     draw_marked(ax, quantiles, values, outside, "outside the envelope")
     return label_axes(ax, "normal quantile", column, units)
@@ -403,7 +405,7 @@ def effect_plot(
         if band is not None:
             limits = rows[band[0]], rows[band[1]]
             ax.fill_between(rows[x], *limits, color=COLOURS[k], alpha=0.2, linewidth=0)
-        ax.plot(rows[x], rows[estimate], ls=DASHES[k], color=COLOURS[k], label=str(name))
+        ax.plot(rows[x], rows[estimate], ls=DASHES[k], color=COLOURS[k], label=entry(name))
     if by is not None:
         legend_beside(ax, by)
     return label_axes(ax, x, estimate, units)

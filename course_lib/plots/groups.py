@@ -46,9 +46,13 @@ from course_lib.plots.style import (
     check_table,
     check_units,
     draw_line,
-    draw_profile,
+    entry,
     label_axes,
     legend_beside,
+    legend_inside,
+    literal,
+    literals,
+    plain_entries,
     rows_by_group,
     with_unit,
 )
@@ -92,7 +96,7 @@ def grouped_scatter(
         check_table("across", across, ["Intercept", x])
         check_few("across", across, "Draw fewer.")
     for k, (name, rows) in enumerate(groups.items()):
-        style = {"color": COLOURS[k], "ms": 4.5, "alpha": 0.75, "label": str(name)}
+        style = {"color": COLOURS[k], "ms": 4.5, "alpha": 0.75, "label": entry(name)}
         ax.plot(rows[x], rows[y], MARKERS[k], **style)
         if lines is not None:
             draw_line(ax, lines.loc[name], x, rows[x], k)
@@ -101,7 +105,7 @@ def grouped_scatter(
         cross = {"ms": 10, "color": "black", "mec": "white", "label": "mean of a group"}
         ax.plot(means[x], means[y], "X", **cross)
         for k, (name, line) in enumerate(across.iterrows(), start=1):
-            draw_line(ax, line, x, data[x], k % len(DASHES), str(name), "black")
+            draw_line(ax, line, x, data[x], k % len(DASHES), entry(name), "black")
     legend_beside(ax, group)
     return label_axes(ax, x, y, units)
 
@@ -140,7 +144,7 @@ def small_multiples(
     order = list(groups) if order is None else list(order)
     check_known("order", order, groups)
     if not 1 <= len(order) <= MOST:
-        rule = f"must hold 1 to {MOST} groups, a panel each"
+        rule = f"must hold 1 to {MOST} groups, one per panel"
         raise course_error("order", rule, len(order), "Choose some with order=[...].")
     advice = "Give the lines a name: lines={'mixed model': fit.coef()['Subject']}."
     check_type("lines", lines, Mapping | None, "must be a dict of name to DataFrame", advice)
@@ -161,8 +165,8 @@ def small_multiples(
     for name, ax in zip(order, axes, strict=True):
         ax.plot(groups[name][x], groups[name][y], "o", color=GREY, ms=4, label="observed")
         for k, (label, part) in enumerate((lines or {}).items()):
-            draw_line(ax, part.loc[name], x, data[x], k, label)
-        ax.set_title(f"{group} {name}", fontsize=10)
+            draw_line(ax, part.loc[name], x, data[x], k, entry(label))
+        ax.set_title(literal(f"{group} {name}"), fontsize=10)
     for ax in spare:
         ax.set_axis_off()
     for ax in axes[-n_columns:]:
@@ -172,7 +176,7 @@ def small_multiples(
     if lines:
         handles, labels = axes[0].get_legend_handles_labels()
         # Elsewhere "outside" would share its place with a title or an axis label
-        figure.legend(handles, labels, fontsize=9, loc="outside right center")
+        plain_entries(figure.legend(handles, labels, fontsize=9, loc="outside right center"))
     return axes
 
 
@@ -209,12 +213,13 @@ def spaghetti(
         if name not in highlight:
             ax.plot(rows[x], rows[y], color="0.8", linewidth=1)
     for k, name in enumerate(highlight):
-        draw_profile(ax, groups[name][x], groups[name][y], k, f"{group} {name}")
+        style = {"ls": DASHES[k], "color": COLOURS[k], "label": entry(f"{group} {name}")}
+        ax.plot(groups[name][x], groups[name][y], marker=MARKERS[k], **style)
     if mean:
         means = data.groupby(x)[y].mean()
         ax.plot(means.index, means, color="black", linewidth=3, label="mean")
     if mean or len(highlight):
-        ax.legend()
+        legend_inside(ax)
     return label_axes(ax, x, y, units)
 
 
@@ -253,7 +258,7 @@ def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> A
     for k, name in enumerate(names, start=1):
         row, column = np.nonzero(code.to_numpy() == k)
         if len(row):
-            colour, label = MISSING_COLOURS[k - 1], f"{name} ({len(row)})"
+            colour, label = MISSING_COLOURS[k - 1], literal(f"{name} ({len(row)})")
             # The edge gives even a very thin cell some thickness
             ax.bar(column, 1, 0.9, row - 0.5, fc=colour, ec=colour, linewidth=1, label=label)
     sizes = data.groupby(levels[0], observed=True).size()
@@ -261,10 +266,10 @@ def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> A
     if len(sizes) <= MOST // 2:  # more lines and names would hide the marks and each other
         ax.hlines(ends[:-1], -0.5, missing.shape[1] - 0.5, color=GREY, linewidth=0.6)
     every = -(-len(sizes) // (MOST // 2))
-    ax.set_yticks((ends - sizes / 2)[::every], sizes.index[::every])
-    ax.set_xticks(range(missing.shape[1]), missing.columns, rotation=30, ha="right")
+    ax.set_yticks((ends - sizes / 2)[::every], literals(sizes.index[::every]))
+    ax.set_xticks(range(missing.shape[1]), literals(missing.columns), rotation=30, ha="right")
     ax.set(xlim=(-0.5, missing.shape[1] - 0.5), ylim=(len(data) - 0.5, -0.5))
-    ax.set_ylabel(f"{levels[0]} ({len(data)} rows)")
+    ax.set_ylabel(literal(f"{levels[0]} ({len(data)} rows)"))
     if ax.containers:
         legend_beside(ax, "missing")
     return ax

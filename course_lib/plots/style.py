@@ -1,12 +1,13 @@
-"""What the pictures share: palette, axis labels, pieces of drawings, and checks."""
+"""What the pictures share: palette, labels, pieces of drawings, and checks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.legend import Legend
 from pandas import DataFrame, Series
 
 from course_lib.errors import (
@@ -28,12 +29,37 @@ DASHES += [(0, dash) for dash in [(3, 1), (5, 1, 1, 1), (2, 4)]]
 GREY = "0.6"
 MISSING_COLOURS = [COLOURS[1], COLOURS[2], COLOURS[0], "black"]  # from light to dark
 MOST = 40  # panels, or names along an axis: more cannot be read
+INVISIBLE = "\u200b"  # no width: Matplotlib drops entries that are empty or begin with _
 
 
-def with_unit(name: str, units: Units) -> str:
+def literal(value: object) -> str:
+    r"""Return the text that Matplotlib shows as `value`: between two $ it would read math.
+
+    Examples
+    --------
+    >>> print(literal("a$b$"))
+    a\$b\$
+    """
+    return str(value).replace("$", r"\$")
+
+
+def literals(values: Iterable[object]) -> list[str]:
+    """Return the texts of several values, for the ticks of an axis."""
+    return [literal(value) for value in values]
+
+
+def entry(value: object) -> str | None:
+    """Return the label that gives an artist the entry `value` in a legend; None gives none."""
+    if value is None:
+        return None
+    text = literal(value)
+    return INVISIBLE + text if text.startswith("_") or not text else text
+
+
+def with_unit(name: object, units: Units) -> str:
     """Return the label of an axis, with its unit if there is one."""
     unit = (units or {}).get(name)
-    return f"{name} ({unit})" if unit else str(name)
+    return literal(f"{name} ({unit})" if unit else name)
 
 
 def label_axes(ax: Axes, x: str, y: str, units: Units) -> Axes:
@@ -42,30 +68,44 @@ def label_axes(ax: Axes, x: str, y: str, units: Units) -> Axes:
     return ax
 
 
-def legend_beside(ax: Axes, title: str | None = None) -> None:
+def plain_entries(legend: Legend) -> None:
+    """Take out of a finished legend what `entry` put in."""
+    for text in legend.get_texts():
+        text.set_text(text.get_text().removeprefix(INVISIBLE))
+
+
+def legend_inside(ax: Axes) -> None:
+    """Put the legend where it hides least."""
+    plain_entries(ax.legend())
+
+
+def legend_beside(ax: Axes, title: object = None) -> None:
     """Put the legend to the right of the Axes, where it hides nothing."""
-    ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1))
+    title = None if title is None else literal(title)
+    plain_entries(ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1)))
 
 
 def draw_line(
-    ax: Axes, coef: Series, x: str, over: Series, k: int, label: str = "", colour: object = None
+    ax: Axes,
+    coef: Series,
+    x: str,
+    over: Series,
+    k: int,
+    label: str | None = None,
+    colour: object = None,
 ) -> None:
     """Draw a line over the range of `over`, in the k-th style, in another `colour` if given."""
     ends = np.array([over.min(), over.max()])
     heights = coef["Intercept"] + coef[x] * ends
-    style = {"ls": DASHES[k], "color": colour or COLOURS[k], "label": label or None}
-    ax.plot(ends, heights, linewidth=2, **style)
+    colour = colour or COLOURS[k]
+    ax.plot(ends, heights, linewidth=2, ls=DASHES[k], color=colour, label=label)
 
 
-def draw_profile(ax: Axes, x: Series, y: Series, k: int, label: str) -> None:
-    """Draw points joined by a line, in the k-th style."""
-    ax.plot(x, y, ls=DASHES[k], marker=MARKERS[k], color=COLOURS[k], label=label)
-
-
-def draw_envelope(ax: Axes, x: object, lower: object, upper: object) -> None:
-    """Draw a grey band."""
-    ax.fill_between(x, lower, upper, color="0.87", linewidth=0, label="simulated envelope")
-    ax.legend()
+def draw_envelope(ax: Axes, x: object, band: DataFrame) -> None:
+    """Draw a grey band between the columns lower and upper."""
+    limits = band["lower"], band["upper"]
+    ax.fill_between(x, *limits, color="0.87", linewidth=0, label="simulated envelope")
+    legend_inside(ax)
 
 
 def draw_marked(ax: Axes, x: object, y: object, marked: object, label: str) -> None:
@@ -75,7 +115,14 @@ def draw_marked(ax: Axes, x: object, y: object, marked: object, label: str) -> N
     if marked.any():
         label = f"{label} ({marked.sum()})"
         ax.plot(x[marked], y[marked], "D", color=COLOURS[3], ms=5, label=label)
-        ax.legend()
+        legend_inside(ax)
+
+
+def by_category(rows: DataFrame, by: str | None, sort: bool = True) -> dict[object, DataFrame]:
+    """Return the rows of each category of `by`; without `by`, all under the key None."""
+    if by is None:
+        return {None: rows}
+    return dict(iter(rows.groupby(by, sort=sort, observed=True)))
 
 
 def rows_by_group(
@@ -86,11 +133,8 @@ def rows_by_group(
     if data[[x, y]].isna().any(axis=1).all():
         got = f"'{x}' and '{y}' together in none of {len(data)} rows"
         raise course_error("data", "must have an observed point", got, "Check the columns.")
-    rows = data.dropna(subset=[x]).sort_values(x, kind="stable")
-    if by is None:
-        return {"": rows}
-    check_no_missing("data", data, [by])
-    return dict(iter(rows.groupby(by, observed=True)))
+    check_no_missing("data", data, [] if by is None else [by])
+    return by_category(data.dropna(subset=[x]).sort_values(x, kind="stable"), by)
 
 
 def check_units(units: object) -> None:
@@ -165,5 +209,5 @@ def check_band(argument: str, band: DataFrame | None, n: int | None = None) -> N
     if band is not None:
         check_table(argument, band, ["lower", "upper", *(["x"] if n is None else [])])
         if n is not None and len(band) != n:
-            rule = f"must have one row a rank ({n})"
+            rule = f"must have one row per rank ({n})"
             raise course_error(argument, rule, len(band), "Simulate as many values.")

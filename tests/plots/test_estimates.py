@@ -141,7 +141,7 @@ def test_tables_of_a_fit_plug_in(fit, ax):
         (
             {},
             {"chance": pd.DataFrame({"lower": [0.0], "upper": [1.0]})},
-            r"a rank \(3\); got 1",
+            r"per rank \(3\); got 1",
         ),
         ({}, {"chance": pd.DataFrame({"low": [0.0]})}, "chance: .*'lower', which is not one"),
     ],
@@ -428,7 +428,7 @@ def test_residual_and_qq_bad_input(residuals, ax):
             ax,
             envelope=residuals.rename(columns={"fitted": "lower", "resid": "upper"}),
         )
-    with pytest.raises(CourseError, match=r"envelope: must have one row a rank \(3\); got 4"):
+    with pytest.raises(CourseError, match=r"envelope: must have one row per rank \(3\); got 4"):
         qq_plot(
             residuals, "resid", ax, envelope=pd.DataFrame({"lower": [0.0] * 4, "upper": 1.0})
         )
