@@ -1,7 +1,4 @@
-"""Pictures of estimates: intervals, shrinkage, covariances, residuals, effects.
-
-Arguments that several functions share are described in `course_lib.plots.groups`.
-"""
+"""Pictures of estimates: intervals, shrinkage, covariances, residuals, effects."""
 
 from __future__ import annotations
 
@@ -62,10 +59,30 @@ __all__ = [
 def interval_table(
     estimates: DataFrame, std_errors: DataFrame, term: str, alpha: float = 0.05
 ) -> DataFrame:
-    """Return estimate ± normal quantile × standard error of `term`, for :func:`caterpillar`.
+    r"""Return estimate ± normal quantile × standard error of a term, for :func:`caterpillar`.
 
-    `estimates` and `std_errors` are groups × terms, as ``fit.random_effects["Subject"]`` and
-    ``fit.random_effects_se["Subject"]``. Columns of the result: estimate, lower, upper.
+    .. math:: b_j \pm \Phi^{-1}(1 - \alpha/2)\, \mathrm{se}(b_j)
+
+    Parameters
+    ----------
+    estimates, std_errors : DataFrame
+        Groups × terms: ``fit.random_effects["Subject"]`` and
+        ``fit.random_effects_se["Subject"]``.
+    term : str
+        A column of both.
+    alpha : float
+        One minus the level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per group, columns estimate, lower, upper, in the unit of the term.
+
+    Raises
+    ------
+    CourseError
+        If `term` is missing, not numeric or incomplete, the groups of the tables differ or are
+        repeated, or `alpha` is not between 0 and 1.
 
     Examples
     --------
@@ -94,14 +111,41 @@ def caterpillar(
     sort: bool = True,
     reference_label: str | None = None,
 ) -> Axes:
-    """Draw one interval a row, the smallest estimate at the bottom.
+    """Draw one interval per row, the smallest estimate at the bottom.
 
-    `table` is one from :func:`interval_table`, ``fit.fixed_table()``, or your own with columns
-    estimate, lower, upper. Intervals without the `reference` have a filled marker, the others
-    an open one. `chance` (columns lower, upper; one row a rank) is the band of the sorted
-    estimates that chance alone would give. Without `sort`, the first row is at the top.
-    The legend, beside the marks, says what the line and the band are: `reference_label` names
-    the line, else its value does.
+    Intervals without the `reference` have a filled marker, the others an open one. The legend,
+    beside the marks, says what the line and the band are.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per estimate, its name in the index, columns estimate, lower, upper: from
+        :func:`interval_table`, ``fit.fixed_table()``, or your own. More than 40 names are not
+        written.
+    ax : Axes
+        What to draw into.
+    label, unit : str
+        What is estimated, and its unit: the label of the axis.
+    reference : float
+        Where the dashed line is.
+    chance : DataFrame, optional
+        Columns lower, upper; one row per rank: the band of the sorted estimates that chance
+        alone would give.
+    sort : bool
+        Without it, the first row is at the top.
+    reference_label : str, optional
+        Name of the line; else its value is shown.
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or incomplete, `chance`
+        has another number of rows, `reference` is not finite, or `ax` is no Axes.
 
     Examples
     --------
@@ -151,9 +195,36 @@ def interval_plot(
 ) -> Axes:
     """Draw an estimate with its interval in each row of names, the first name at the top.
 
-    `data` is tidy: one row an estimate, columns `name`, `estimate`, those of `band`, and `by`.
-    Categories of `by` differ in marker; where a name has several, they are beside each other.
-    For one interval a name, to be sorted or held against a reference: :func:`caterpillar`.
+    For one interval per name, to be sorted or held against a reference: :func:`caterpillar`.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per estimate.
+    name : str
+        Column of what is estimated, at most 40 names.
+    ax : Axes
+        What to draw into.
+    by : str, optional
+        Column of at most 10 categories. They differ in marker; where a name has several, they
+        are beside each other.
+    estimate : str
+        Column of the estimates.
+    band : tuple of str
+        Columns of the lower and the upper limit.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or incomplete, a name (and
+        category) is repeated, there are too many, `ax` is no Axes, or `units` no dict.
 
     Examples
     --------
@@ -206,9 +277,34 @@ def pooling_plot(
 ) -> Axes:
     """Draw an arrow for each group from one pair of coefficients to another: the shrinkage.
 
-    `start` and `end` are groups × coefficients, as lines fitted group by group and
-    ``fit.coef()["Subject"]``, with `names` in the legend; `x` and `y` two coefficients;
-    `centre` those of the population, ``fit.fe_params``. Groups in `highlight` get their name.
+    Parameters
+    ----------
+    start, end : DataFrame
+        Groups × coefficients: lines fitted group by group, and ``fit.coef()["Subject"]``.
+    ax : Axes
+        What to draw into.
+    x, y : str
+        Two coefficients.
+    centre : Series or dict, optional
+        The coefficients of the population: ``fit.fe_params``.
+    names : tuple of str
+        What `start` and `end` are called in the legend.
+    highlight : sequence
+        Groups that get their name.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a coefficient is missing, not numeric or incomplete, the
+        groups of the tables differ or are repeated, `highlight` is unknown, `ax` is no Axes, or
+        `units` no dict.
 
     Examples
     --------
@@ -256,11 +352,43 @@ def covariance_ellipse(
     points: DataFrame | None = None,
     units: Units = None,
 ) -> Axes:
-    """Draw the ellipses that hold given shares of a bivariate normal distribution.
+    r"""Draw the ellipses that hold given shares of a bivariate normal distribution.
 
-    That of share p is {u : (u − c)'Σ⁻¹(u − c) = −2 log(1 − p)}, the p quantile of χ² with 2 df.
-    `cov` is Σ, as ``fit.cov_re["Subject"]``, also singular; `x` and `y` are two of its terms;
-    `centre` is c; `points` (columns `x` and `y`) may be ``fit.random_effects["Subject"]``.
+    That of share p is the set
+
+    .. math:: \{u : (u - c)'\Sigma^{-1}(u - c) = -2\log(1 - p)\},
+
+    the right side being the p quantile of χ² with 2 df (Johnson & Wichern 2007, *Applied
+    Multivariate Statistical Analysis*, section 4.2).
+
+    Parameters
+    ----------
+    cov : DataFrame
+        Σ, terms × terms, also singular: ``fit.cov_re["Subject"]``.
+    ax : Axes
+        What to draw into.
+    x, y : str
+        Two terms of `cov`.
+    centre : pair of float
+        c, in the units of x and y.
+    shares : sequence of float
+        The values of p, at most 10.
+    points : DataFrame, optional
+        Columns `x` and `y`, drawn as points: ``fit.random_effects["Subject"]``.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a term is missing, not numeric or incomplete, `cov` is not
+        symmetric or has a negative eigenvalue, a share is not between 0 and 1, `centre` is no
+        pair of finite numbers, `ax` is no Axes, or `units` no dict.
 
     Examples
     --------
@@ -309,9 +437,33 @@ def residual_plot(
     envelope: DataFrame | None = None,
     units: Units = None,
 ) -> Axes:
-    """Draw residuals against fitted values or a predictor; those beyond `limit` as diamonds.
+    """Draw residuals against fitted values or a predictor; those beyond a limit as diamonds.
 
-    `envelope` is a simulated band: columns x, lower, upper.
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation.
+    fitted, resid : str
+        Numeric columns: what is drawn along x, and the residuals.
+    ax : Axes
+        What to draw into.
+    limit : float
+        Residuals of a larger size are marked and counted; in the unit of `resid`.
+    envelope : DataFrame, optional
+        A simulated band: columns x, lower, upper.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or infinite, no point is
+        observed, `envelope` is incomplete, `ax` is no Axes, or `units` no dict.
 
     Examples
     --------
@@ -322,7 +474,7 @@ def residual_plot(
 
     See Also
     --------
-    qq_plot
+    qq_plot : Whether residuals are normal.
     """
     check_ax(ax, units)
     rows_by_group(data, fitted, resid)
@@ -343,11 +495,40 @@ def qq_plot(
     line: tuple[float, float] = (0.0, 1.0),
     units: Units = None,
 ) -> Axes:
-    """Draw the sorted values of a column against the normal quantiles Φ⁻¹((i − ½)/n).
+    r"""Draw the sorted values of a column against normal quantiles.
 
-    `envelope` is a simulated band: columns lower, upper; one row a rank, from the smallest
-    value up; values outside are diamonds. `line` is the intercept and slope of the reference,
-    the mean and standard deviation claimed: (0, 1) for values in standard deviations.
+    Against the i-th of n values stands (Hazen's plotting position)
+
+    .. math:: \Phi^{-1}\bigl((i - \tfrac12)/n\bigr).
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per value.
+    column : str
+        Numeric column; missing values are left out.
+    ax : Axes
+        What to draw into.
+    envelope : DataFrame, optional
+        A simulated band: columns lower, upper; one row per rank, from the smallest value up.
+        Values outside are diamonds.
+    line : pair of float
+        Intercept and slope of the reference, the mean and standard deviation claimed: (0, 1)
+        for values in standard deviations.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if the column is missing, not numeric, infinite or empty,
+        `envelope` is incomplete or has another number of rows, `line` is no pair of finite
+        numbers, `ax` is no Axes, or `units` no dict.
 
     Examples
     --------
@@ -358,7 +539,7 @@ def qq_plot(
 
     See Also
     --------
-    residual_plot
+    residual_plot : What is left over, against a predictor.
     """
     check_ax(ax, units)
     rows_by_group(data, column, column)
@@ -384,7 +565,36 @@ def effect_plot(
     band: tuple[str, str] | None = ("lower", "upper"),
     units: Units = None,
 ) -> Axes:
-    """Draw predictions over x as a line, one for each category of `by`, with their `band`.
+    """Draw predictions over x as one line per category of `by`, with their band.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per prediction.
+    x : str
+        Numeric column, along which the lines run.
+    ax : Axes
+        What to draw into.
+    by : str, optional
+        Column of at most 10 categories.
+    estimate : str
+        Column of the predictions.
+    band : tuple of str, optional
+        Columns of the lower and the upper limit; None draws none.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or infinite, no point is
+        observed, a category is missing, there are more than 10, `ax` is no Axes, or `units` no
+        dict.
 
     Examples
     --------
@@ -395,7 +605,7 @@ def effect_plot(
 
     See Also
     --------
-    interval_plot
+    interval_plot : Estimates that lie on no numeric scale.
     """
     check_ax(ax, units)
     groups = rows_by_group(data, x, estimate, by)

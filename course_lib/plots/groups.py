@@ -1,18 +1,7 @@
-"""Pictures of grouped data and of fits: a tidy frame and an `ax` in, the same `ax` out.
+"""Pictures of grouped data: a tidy frame and an `ax` in, the same `ax` out.
 
-Nothing is estimated here. Lines, intervals, bands and envelopes come in as data, mostly as
-`LmerResult` gives them. Groups differ in colour and in marker or line style, so that no picture
-depends on colour. Arguments that several functions share:
-
-data : DataFrame, one row per observation. A point with a missing coordinate is not drawn, and a
-    line is interrupted there.
-x, y, by, group : columns; `x` and `y` numeric, `by` (optional) with at most 10 categories.
-ax : matplotlib Axes to draw into.
-units : dict, column -> unit, for the labels: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
-lines : DataFrame, one row per group, columns "Intercept" and `x`: ``fit.coef()["Subject"]``.
-
-Pictures of estimates are in `course_lib.plots.estimates`. What cannot be
-drawn raises `CourseError` before anything is drawn.
+Nothing is estimated here: lines come in as data, mostly as `LmerResult` gives them. Groups
+differ in colour and in marker or line style, so that no picture depends on colour.
 """
 
 from __future__ import annotations
@@ -72,9 +61,37 @@ def grouped_scatter(
 ) -> Axes:
     """Draw the points of at most 10 groups, and a line for each over the range of its x.
 
-    `across` holds lines for all groups together, as `lines` does, one row per line, its name in
-    the index ("between", "pooled"). They are black, over the whole range of x, and come with
-    the mean of each group (of its complete rows) as a black cross.
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation. A point with a missing coordinate is not drawn, and a line is
+        interrupted there.
+    x, y : str
+        Numeric columns.
+    group : str
+        Column of the groups, without missing values; at most 10 groups.
+    ax : Axes
+        What to draw into.
+    lines : DataFrame, optional
+        One row per group, columns "Intercept" and `x`: ``fit.coef()["Subject"]``.
+    across : DataFrame, optional
+        Lines for all groups together: one row per line, its name in the index ("between",
+        "pooled"), columns as in `lines`, at most 10. They are black, over the whole range of x,
+        and come with the mean of each group (of its complete rows) as a black cross.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or infinite, no point is
+        observed, a group is missing, there are more than 10 groups, a group has no row in
+        `lines`, `ax` is no Axes, or `units` no dict.
 
     Examples
     --------
@@ -120,12 +137,40 @@ def small_multiples(
     n_columns: int = 4,
     units: Units = None,
 ) -> np.ndarray:
-    """Draw one panel per group, all to one scale, in a new figure of `n_columns` columns.
+    """Draw one panel per group, all to one scale, in a new figure.
 
-    `order` holds the groups to show, at most 40: sort them by a quantity that you state.
-    `lines` names sets of lines, to compare them: ``{"mixed model": fit.coef()["Subject"]}``.
-    Their legend is at the right: the place above is free for a title of the figure.
-    Returns an array of Axes, one per group; ``axes[0].figure`` is the figure.
+    The legend of the lines is at the right: the place above is free for a title of the figure.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation. A point with a missing coordinate is not drawn, and a line is
+        interrupted there.
+    x, y : str
+        Numeric columns.
+    group : str
+        Column of the groups, without missing values.
+    order : sequence, optional
+        The groups to show, at most 40: sort them by a quantity that you state.
+    lines : dict of str to DataFrame, optional
+        Sets of lines to compare, by name: ``{"mixed model": fit.coef()["Subject"]}``. Each has
+        one row per group, columns "Intercept" and `x`.
+    n_columns : int
+        Panels beside each other.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    ndarray of Axes, shape (groups,)
+        The panels, in `order`; ``axes[0].figure`` is the figure.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or infinite, no point is
+        observed, a group is missing, `order` is empty, longer than 40, repeated or unknown, a
+        group has no row in `lines`, or `units` is no dict.
 
     Examples
     --------
@@ -192,7 +237,35 @@ def spaghetti(
 ) -> Axes:
     """Draw one grey line per group, at most 10 highlighted, and the mean of y at each x.
 
-    The mean is over the observed values; leave it out where groups do not share their x.
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation. A point with a missing coordinate is not drawn, and a line is
+        interrupted there.
+    x, y : str
+        Numeric columns.
+    group : str
+        Column of the groups, without missing values.
+    ax : Axes
+        What to draw into.
+    highlight : sequence
+        Groups drawn in colour and named in the legend, at most 10.
+    mean : bool
+        Draw the mean of the observed y at each x; leave it out where groups share no x.
+    units : dict, optional
+        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or infinite, no point is
+        observed, a group is missing, `highlight` is unknown, repeated or longer than 10, `ax`
+        is no Axes, or `units` no dict.
 
     Examples
     --------
@@ -226,9 +299,29 @@ def spaghetti(
 def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> Axes:
     """Mark the missing values, coded by the level at which they are missing.
 
-    Rows are sorted by `levels`, one to three columns of groups, outermost first. The lightest
-    marks are missing in single rows; the next in all rows of a unit of the innermost level;
-    and so on outwards. Marks have a minimal thickness: one gap in thousands of rows is seen.
+    Marks have a minimal thickness: one gap in thousands of rows is seen.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation.
+    levels : str or sequence of str
+        One to three columns of groups, outermost first, by which the rows are sorted. The
+        lightest marks are missing in single rows; the next in all rows of a unit of the
+        innermost level; and so on outwards.
+    ax : Axes
+        What to draw into.
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if `levels` are not one to three columns without missing
+        values, no column is left to draw, or `ax` is no Axes.
 
     Examples
     --------

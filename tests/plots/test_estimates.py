@@ -199,7 +199,7 @@ def test_interval_plot_puts_categories_beside_each_other(two_kinds, ax):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("estimate (log wage)", "predictor")
 
 
-def test_interval_plot_of_one_interval_a_name_is_level(two_kinds, ax):
+def test_interval_plot_of_one_interval_per_name_is_level(two_kinds, ax):
     two_kinds["predictor"] = list("abcd")
     interval_plot(two_kinds.astype({"predictor": "category"}), "predictor", ax, by="kind")
     assert drawn(ax.lines[0]) == [[1, 2], [0, 1]]

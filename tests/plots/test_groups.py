@@ -153,7 +153,7 @@ def test_missing_colours_go_from_light_to_dark():
     assert (np.diff(light) < -0.1).all()
 
 
-def test_small_multiples_one_panel_a_group_on_shared_axes(growth, lines):
+def test_small_multiples_one_panel_per_group_on_shared_axes(growth, lines):
     axes = small_multiples(
         growth,
         "age",
