@@ -38,9 +38,9 @@ from course_lib.plots.style import (
     entry,
     label_axes,
     legend_beside,
-    legend_inside,
     literal,
     literals,
+    plain_entries,
     rows_by_group,
 )
 
@@ -338,7 +338,7 @@ def pooling_plot(
         place = {"xytext": (6, 4), "textcoords": "offset points"}
         ax.annotate(literal(group), start.loc[group, [x, y]].tolist(), **place)
     ax.margins(0.1)
-    legend_inside(ax)
+    plain_entries(ax.legend())
     return label_axes(ax, x, y, units)
 
 
@@ -424,7 +424,7 @@ def covariance_ellipse(
         edge = at[:, None] + np.sqrt(-2 * np.log1p(-share)) * ring
         ax.plot(*edge, linestyle=DASHES[k], color=COLOURS[k], label=f"{100 * share:g} %")
     ax.plot(*at[:, None], "+", color="black", ms=10)
-    legend_inside(ax)
+    plain_entries(ax.legend())
     return label_axes(ax, x, y, units)
 
 

@@ -38,7 +38,6 @@ from course_lib.plots.style import (
     entry,
     label_axes,
     legend_beside,
-    legend_inside,
     literal,
     literals,
     plain_entries,
@@ -122,7 +121,7 @@ def grouped_scatter(
         cross = {"ms": 10, "color": "black", "mec": "white", "label": "mean of a group"}
         ax.plot(means[x], means[y], "X", **cross)
         for k, (name, line) in enumerate(across.iterrows(), start=1):
-            draw_line(ax, line, x, data[x], k % len(DASHES), entry(name), "black")
+            draw_line(ax, line, x, data[x], k % len(DASHES), name, "black")
     legend_beside(ax, group)
     return label_axes(ax, x, y, units)
 
@@ -197,20 +196,14 @@ def small_multiples(
         check_lines(part, order, x)
     n_columns = min(check_count("n_columns", n_columns), len(order))
     n_rows = -(-len(order) // n_columns)
-    figure, grid = plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(max(4.0, 2 * n_columns) + (1.6 if lines else 0), 1 + 1.8 * n_rows),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    size = max(4.0, 2 * n_columns) + (1.6 if lines else 0), 1 + 1.8 * n_rows
+    figure = plt.figure(figsize=size, layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     axes, spare = np.split(grid.ravel(), [len(order)])
     for name, ax in zip(order, axes, strict=True):
         ax.plot(groups[name][x], groups[name][y], "o", color=GREY, ms=4, label="observed")
         for k, (label, part) in enumerate((lines or {}).items()):
-            draw_line(ax, part.loc[name], x, data[x], k, entry(label))
+            draw_line(ax, part.loc[name], x, data[x], k, label)
         ax.set_title(literal(f"{group} {name}"), fontsize=10)
     for ax in spare:
         ax.set_axis_off()
@@ -292,7 +285,7 @@ def spaghetti(
         means = data.groupby(x)[y].mean()
         ax.plot(means.index, means, color="black", linewidth=3, label="mean")
     if mean or len(highlight):
-        legend_inside(ax)
+        plain_entries(ax.legend())
     return label_axes(ax, x, y, units)
 
 

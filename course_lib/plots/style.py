@@ -22,6 +22,7 @@ from course_lib.errors import (
 )
 
 Units = Mapping[str, str] | None
+Groups = dict[object, DataFrame]
 COLOURS = sns.color_palette("colorblind", 10)
 MARKERS = "osD^vP<X>*"
 DASHES = ["-", "--", "-.", ":", *((0, dash) for dash in [(6, 2, 1, 2, 1, 2), (1, 3), (8, 3)])]
@@ -74,38 +75,26 @@ def plain_entries(legend: Legend) -> None:
         text.set_text(text.get_text().removeprefix(INVISIBLE))
 
 
-def legend_inside(ax: Axes) -> None:
-    """Put the legend where it hides least."""
-    plain_entries(ax.legend())
-
-
-def legend_beside(ax: Axes, title: object = None) -> None:
+def legend_beside(ax: Axes, title: object = "") -> None:
     """Put the legend to the right of the Axes, where it hides nothing."""
-    title = None if title is None else literal(title)
-    plain_entries(ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1)))
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    plain_entries(ax.legend(title=literal(title), **place))
 
 
 def draw_line(
-    ax: Axes,
-    coef: Series,
-    x: str,
-    over: Series,
-    k: int,
-    label: str | None = None,
-    colour: object = None,
+    ax: Axes, coef: Series, x: str, over: Series, k: int, name: object = None, colour: str = ""
 ) -> None:
     """Draw a line over the range of `over`, in the k-th style, in another `colour` if given."""
     ends = np.array([over.min(), over.max()])
-    heights = coef["Intercept"] + coef[x] * ends
-    colour = colour or COLOURS[k]
-    ax.plot(ends, heights, linewidth=2, ls=DASHES[k], color=colour, label=label)
+    style = {"ls": DASHES[k], "color": colour or COLOURS[k], "label": entry(name)}
+    ax.plot(ends, coef["Intercept"] + coef[x] * ends, linewidth=2, **style)
 
 
 def draw_envelope(ax: Axes, x: object, band: DataFrame) -> None:
     """Draw a grey band between the columns lower and upper."""
     limits = band["lower"], band["upper"]
     ax.fill_between(x, *limits, color="0.87", linewidth=0, label="simulated envelope")
-    legend_inside(ax)
+    plain_entries(ax.legend())
 
 
 def draw_marked(ax: Axes, x: object, y: object, marked: object, label: str) -> None:
@@ -115,19 +104,17 @@ def draw_marked(ax: Axes, x: object, y: object, marked: object, label: str) -> N
     if marked.any():
         label = f"{label} ({marked.sum()})"
         ax.plot(x[marked], y[marked], "D", color=COLOURS[3], ms=5, label=label)
-        legend_inside(ax)
+        plain_entries(ax.legend())
 
 
-def by_category(rows: DataFrame, by: str | None, sort: bool = True) -> dict[object, DataFrame]:
+def by_category(rows: DataFrame, by: str | None, sort: bool = True) -> Groups:
     """Return the rows of each category of `by`; without `by`, all under the key None."""
     if by is None:
         return {None: rows}
     return dict(iter(rows.groupby(by, sort=sort, observed=True)))
 
 
-def rows_by_group(
-    data: DataFrame, x: str, y: str, by: str | None = None
-) -> dict[object, DataFrame]:
+def rows_by_group(data: DataFrame, x: str, y: str, by: str | None = None) -> Groups:
     """Check the columns; return the rows of each group, sorted by x."""
     check_numeric("data", check_dataframe("data", data), [x, y])
     if data[[x, y]].isna().any(axis=1).all():
