@@ -21,7 +21,9 @@ from course_lib.mixed.cross_products import CrossProducts, FactorArrays, cross_p
 from course_lib.mixed.deviance import (
     deviance_and_gradient,
     diagonal,
+    evaluate,
     lambda_matrices,
+    pack,
     solve,
 )
 from course_lib.mixed.result import LmerResult, check_fit, lmer
@@ -154,12 +156,10 @@ _FEWER = (
 
 def _hessian(theta: np.ndarray, products: CrossProducts, reml: bool) -> np.ndarray:
     """Hessian of the profiled deviance, by central differences of its exact gradient."""
-    rows = [
-        deviance_and_gradient(theta + step, products, reml)[1]
-        - deviance_and_gradient(theta - step, products, reml)[1]
-        for step in STEP * np.eye(len(theta))
-    ]
-    hessian = np.array(rows) / (2 * STEP)
+    steps = STEP * np.eye(len(theta))
+    found = evaluate(np.concatenate([theta + steps, theta - steps]), products, reml)
+    above, below = np.split(pack(found.slopes, products.masks), 2)
+    hessian = (above - below) / (2 * STEP)
     return (hessian + hessian.T) / 2
 
 
@@ -339,6 +339,8 @@ def optimizer_trace(
     def objective(theta):
         evaluations.append([np.nan, np.nan, np.nan, *theta])
         deviance, gradient = deviance_and_gradient(theta, products, fit.reml)
+        if np.isnan(deviance):
+            raise np.linalg.LinAlgError("Matrix is not positive definite")
         excess = deviance + shift - fit.deviance
         evaluations[-1][:3] = deviance + shift, excess, np.linalg.norm(gradient)
         size = max(products.n_levels)
@@ -417,7 +419,7 @@ def deviance_at(
 def _problem(fit: LmerResult, scaled: bool) -> tuple[CrossProducts, float]:
     """Cross-products in standard or in raw units, and what turns d into units of the data."""
     if scaled:
-        return fit.standardised.products, fit.standardised.jacobian(fit.reml)
+        return fit.standardised.products, float(fit.standardised.jacobian(fit.reml)[0])
     factors = tuple(
         FactorArrays(factor.codes, len(factor.keys), factor.columns, factor.mask)
         for factor in fit.frame.factors
@@ -466,8 +468,8 @@ def all_optimizers(formula: str, data: pd.DataFrame, reml: bool = True) -> pd.Da
     for name in OPTIMIZERS:
         found = _search(name, products, fit.reml)
         deviance, gradient = deviance_and_gradient(found.x, products, fit.reml)
-        beta = solve(found.x, products, fit.reml, covariances=False).beta
-        effects = fit.standardised.beta(beta)
+        beta = solve(found.x[None], products, fit.reml, random=False).beta
+        effects = fit.standardised.beta(beta)[0]
         size = float(np.linalg.norm(gradient))
         rows.append([deviance + shift, found.nfev, size, bool(found.success), *effects])
     columns = ["deviance", "n_evaluations", "gradient_norm", "converged"]

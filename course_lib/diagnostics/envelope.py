@@ -29,7 +29,7 @@ from course_lib.errors import (
     check_rng,
     course_error,
 )
-from course_lib.mixed.result import LmerResult, check_fit
+from course_lib.mixed.result import LmerResult, check_fit, refits
 
 __all__ = [
     "binned_means",
@@ -314,7 +314,10 @@ def simulated_envelope(
     check_rng("rng", rng)
     observed = _statistic(statistic, fit)
     simulated = np.array(
-        [_statistic(statistic, fit.refit(y), len(observed)) for y in fit.simulate(n_sim, rng)]
+        [
+            _statistic(statistic, refitted, len(observed))
+            for refitted in refits(fit, fit.simulate(n_sim, rng))
+        ]
     )
     curves = np.vstack([observed, simulated])
     centre, sd = curves.mean(axis=0), curves.std(axis=0)

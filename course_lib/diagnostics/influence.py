@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 
 from course_lib.errors import course_error, listing, suggestion
-from course_lib.mixed.cross_products import FactorArrays, cross_products
+from course_lib.mixed.cross_products import cross_products
 from course_lib.mixed.design import GroupFactor
-from course_lib.mixed.inference import sd_cor
 from course_lib.mixed.result import LmerResult, check_fit
-from course_lib.mixed.scaling import Standardised
-from course_lib.mixed.search import Estimate, estimate_standardised
+from course_lib.mixed.scaling import Standardised, places
+from course_lib.mixed.search import Estimate, estimate
 
 __all__ = ["influence"]
 
@@ -79,13 +78,13 @@ def influence(fit: LmerResult, by: str | None = None) -> pd.DataFrame:
     # search tries all of its usual starts.
     start = None if fit.is_singular else fit.estimate.optimum.theta
     # Where the variances and covariances stand, in the order of `LmerResult.varcorr`
-    places = sd_cor(fit.estimate.optimum.theta, fit.estimate.sigma, fit.standardised)[1]
-    before = _parameters(fit.estimate, places)
+    where = places(fit.standardised.products.masks)
+    before = _parameters(fit.estimate, where)
     changes, unfinished = [], []
     for level, left_out in zip(factor.levels, rows, strict=True):
         without = _without(fit, left_out)
-        found = estimate_standardised(without, fit.reml, start)
-        changes.append(_parameters(found, places) - before)
+        found = estimate(without, fit.reml, start)
+        changes.append(_parameters(found, where) - before)
         if not found.optimum.converged:
             unfinished.append(level)
     if unfinished:
@@ -153,17 +152,17 @@ def _check_estimable(fit: LmerResult, factor: GroupFactor, rows: list[np.ndarray
 def _without(fit: LmerResult, left_out: np.ndarray) -> Standardised:
     """Return the model without some rows: cross-products subtracted, same units."""
     full, X = fit.standardised, fit.standardised.X
-    y = (fit.frame.y - fit.frame.X @ full.offset) / full.y_scale
-    factors = tuple(
-        FactorArrays(f.codes[left_out], f.n_levels, f.columns[left_out], f.mask)
-        for f in full.factors
-    )
-    part = cross_products(X[left_out], y[left_out], factors)
+    y = (fit.frame.y - fit.frame.X @ full.offset[0]) / full.y_scale[0]
+    layout = full.layout.rows(left_out)
+    part = cross_products(X[left_out], y[left_out], full.factors, layout)
+    levels = [
+        replace(level, gram=level.gram - less.gram, cross=level.cross - less.cross)
+        for level, less in zip(full.products.levels, part.levels, strict=True)
+    ]
     products = replace(
         full.products,
-        block_gram=full.products.block_gram - part.block_gram,
-        block_cross=full.products.block_cross - part.block_cross,
-        gram=full.products.gram - part.gram,
+        levels=tuple(levels),
+        K=full.products.K - part.K,
         n=full.products.n - part.n,
     )
     return replace(full, products=products)

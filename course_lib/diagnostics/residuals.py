@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
+from scipy import stats
 
-from course_lib.mixed.cross_products import FactorArrays
-from course_lib.mixed.deviance import lambda_matrices
+from course_lib.mixed.cross_products import Part
+from course_lib.mixed.deviance import chain_covariances
 from course_lib.mixed.result import LmerResult, check_fit
 
 __all__ = [
@@ -172,8 +172,8 @@ def leverages(fit: LmerResult) -> np.ndarray:
     at the estimated θ, with ŷ = Xβ̂ + Zb̂; lme4's ``hatvalues``. The second identity is exact for
     a mixed model too, since the residual is σ²Py and PVP = P (P projects as in REML).
 
-    With the block factor eliminated (notation of `course_lib.mixed.deviance`), row i has
-    h = z'M_jz + (w - C_j'M_jz)' Δ S⁻¹ Δ' (w - C_j'M_jz), w its [Z₂, X] part.
+    With a the row's entries in Z and X, and V the joint covariance of b̂ - b and β̂ divided by σ²
+    (`course_lib.mixed.deviance.chain_covariances`), h = a'Va.
 
     Parameters
     ----------
@@ -202,43 +202,28 @@ def leverages(fit: LmerResult) -> np.ndarray:
     residual_frame : Residuals standardised with them.
     """
     check_fit("fit", fit)
-    products = fit.standardised.products
-    q, n_dense = products.q, products.n_dense
-    block, *dense = fit.standardised.factors
-    lam, *dense_lambdas = lambda_matrices(fit.estimate.optimum.theta, products.masks)
-    M = lam @ np.linalg.inv(lam.T @ products.block_gram @ lam + np.eye(q)) @ lam.T
-    C = sparse.csr_array(products.block_cross[:, :-1])
-    places = np.arange(len(M)), np.arange(len(M) + 1)
-    K = products.gram[:-1, :-1] - (C.T @ (sparse.bsr_array((M, *places)) @ C)).toarray()
-    blocks = [
-        sparse.kron(sparse.eye_array(factor.n_levels), other)
-        for factor, other in zip(dense, dense_lambdas, strict=True)
-    ]
-    delta = sparse.block_diag([*blocks, sparse.eye_array(products.p)], format="csr")
-    S = delta.T @ (delta.T @ K).T
-    S.flat[: n_dense * (len(S) + 1) : len(S) + 1] += 1.0
-    root = delta @ np.linalg.inv(np.linalg.cholesky(S)).T  # ΔL⁻ᵀ
-
+    model = fit.standardised
+    chain, top = chain_covariances(fit.estimate.optimum.theta, model.products)
+    levels, k = model.layout.levels, len(chain)
     leverage = np.empty(fit.nobs)
-    for rows in np.array_split(np.arange(fit.nobs), fit.nobs * len(S) // CHUNK + 1):
-        codes, z = block.codes[rows], block.columns[rows]
-        Mz = np.einsum("nab,nb->na", M[codes], z)
-        w = _expanded(dense, fit.standardised.X, rows)
-        for a in range(q):
-            w -= (C[codes * q + a] * Mz[:, [a]]).toarray()
-        leverage[rows] = np.einsum("na,na->n", z, Mz) + ((w @ root) ** 2).sum(axis=1)
+    for rows in np.array_split(np.arange(fit.nobs), fit.nobs * chain.shape[1] // CHUNK + 1):
+        z = np.hstack([_spread(level.part.rows(rows)) for level in levels])
+        crossed = [_spread(part.rows(rows)) for _, part in model.layout.crossed]
+        w = np.hstack([*crossed, model.X[rows], np.zeros((len(rows), 1))])
+        V = chain[..., levels[0].codes[rows]]
+        leverage[rows] = (
+            np.einsum("na,abn,nb->n", z, V[:, :k], z)
+            + 2 * np.einsum("na,abn,nb->n", z, V[:, k:], w)
+            + np.einsum("na,na->n", w @ top, w)
+        )
     return leverage
 
 
-def _expanded(dense: list[FactorArrays], X: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Rows of [Z₂, X], the dense factors' columns spread over their groups."""
-    parts = []
-    for factor in dense:
-        k = factor.columns.shape[1]
-        spread = np.zeros((len(rows), factor.n_levels, k))
-        spread[np.arange(len(rows)), factor.codes[rows]] = factor.columns[rows]
-        parts.append(spread.reshape(len(rows), -1))
-    return np.hstack([*parts, X[rows]])
+def _spread(part: Part) -> np.ndarray:
+    """Columns of a part in full, shape (rows, width): zero but for each row's own copy."""
+    columns = np.zeros((len(part.copies), part.n_copies, part.columns.shape[1]))
+    columns[np.arange(len(columns)), part.copies] = part.columns
+    return columns.reshape(len(columns), -1)
 
 
 def normality_tests(fit: LmerResult) -> pd.DataFrame:

@@ -127,13 +127,13 @@ def reml_parts() -> dict[str, float]:
         FactorArrays(f.codes, len(f.keys), f.columns, f.mask) for f in frame.factors
     )
     products = cross_products(frame.X, frame.y, factors)
-    found = solve(THETA, products, True)
+    found = solve(THETA[None], products, True, random=False)
     n, p = frame.X.shape
     return {
         "n": n,
         "p": p,
-        "r2": found.sigma**2 * (n - p),
-        "L_X": -np.linalg.slogdet(found.unscaled_cov_beta)[1] / 2,
+        "r2": found.sigma[0] ** 2 * (n - p),
+        "L_X": -np.linalg.slogdet(found.unscaled_cov_beta[0])[1] / 2,
         "criterion": deviance_and_gradient(THETA, products, True)[0],
     }
 

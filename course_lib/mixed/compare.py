@@ -43,12 +43,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from course_lib.errors import check_choice, check_count, check_rng, course_error, listing
-from course_lib.mixed.bootstrap import batch_size, refit_deviances
+from course_lib.mixed.bootstrap import batches, refit
 from course_lib.mixed.cross_products import bars
 from course_lib.mixed.design import GroupFactor
 from course_lib.mixed.deviance import deviance_and_gradient
 from course_lib.mixed.result import LmerResult, check_fit, refitted_by_ml
-from course_lib.mixed.search import estimate_standardised
+from course_lib.mixed.search import estimate
 
 __all__ = [
     "LRTest",
@@ -322,13 +322,12 @@ def simulation_test(test: LRTest, simulated: np.ndarray, before: str = "") -> LR
 def _bootstrap(reduced, full, n_sim, rng, progress) -> np.ndarray:
     """Statistics of `n_sim` responses drawn from the reduced model; only deviances are made."""
     models = [reduced.standardised, full.standardised]
-    size = min(batch_size(model) for model in models)
     statistics = np.empty(n_sim)
     with tqdm(total=n_sim, desc="bootstrap", disable=not progress) as bar:
-        for start in range(0, n_sim, size):
-            drawn = reduced.simulate(min(size, n_sim - start), rng)
-            smaller, larger = (refit_deviances(m, drawn, full.reml) for m in models)
-            statistics[start : start + len(drawn)] = smaller - larger
+        for batch in batches(full.standardised, n_sim):
+            drawn = reduced.simulate(batch.stop - batch.start, rng)
+            smaller, larger = (refit(m, drawn, full.reml).deviance for m in models)
+            statistics[batch] = smaller - larger
             bar.update(len(drawn))
     return np.where(statistics > PRECISION, statistics, 0.0)
 
@@ -548,8 +547,7 @@ def exact_rlrt(
         )
     note = "" if fit.reml else "Refitted by REML, which this test is about. "
     if not fit.reml:
-        estimate = estimate_standardised(fit.standardised, True)
-        fit = replace(fit, estimate=estimate, reml=True)
+        fit = replace(fit, estimate=estimate(fit.standardised, True), reml=True)
     products = fit.standardised.products
     at_zero = deviance_and_gradient(np.zeros(1), products, True)[0]
     statistic = float(at_zero - fit.estimate.optimum.deviance)
@@ -563,11 +561,10 @@ def exact_rlrt(
 def _eigenvalues(fit: LmerResult) -> np.ndarray:
     """μ: eigenvalues of Z'Z minus the part that the fixed effects explain."""
     products = fit.standardised.products
-    # In standard units X'X = n I; with one effect per group, block_cross is Z'[X y].
-    cross = products.block_cross.reshape(-1, products.p + 1)[:, :-1]
-    return np.linalg.eigvalsh(
-        np.diag(products.block_gram[:, 0, 0]) - cross @ cross.T / products.n
-    )
+    # In standard units X'X = n I; with one effect per group, cross is Z'[X y].
+    level = products.levels[0]
+    cross = level.cross[0, 0, :-1]
+    return np.linalg.eigvalsh(np.diag(level.gram[0, 0, 0]) - cross.T @ cross / products.n)
 
 
 def restricted_null(

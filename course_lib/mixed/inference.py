@@ -15,34 +15,38 @@ import numpy as np
 import pandas as pd
 
 from course_lib.errors import check_choice, check_count, check_probability, check_rng
+from course_lib.mixed import search
+from course_lib.mixed.bootstrap import refit_all
 from course_lib.mixed.cross_products import CrossProducts, recombine
 from course_lib.mixed.design import ModelFrame
-from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices, pack, solve
+from course_lib.mixed.deviance import evaluate, lambda_matrices, pack, solve
 from course_lib.mixed.prediction import response_sampler
-from course_lib.mixed.scaling import Standardised, with_response
-from course_lib.mixed.search import Estimate, estimate_standardised, minimise_deviance
+from course_lib.mixed.scaling import Standardised, places, sd_cor
+from course_lib.mixed.search import Estimate, minimise_deviance, parameter_vector
 
 STEP = 1e-4  # for differences of exact gradients: error about STEP² relative
 
 
-def _deviance(psi: np.ndarray, products: CrossProducts, reml: bool) -> tuple[float, np.ndarray]:
-    """d(ψ) and its gradient."""
-    theta, sigma = psi[:-1], np.exp(psi[-1])
-    value, gradient = deviance_and_gradient(theta, products, reml, sigma)
+def _deviance(psi: np.ndarray, products: CrossProducts, reml: bool) -> tuple[np.ndarray, ...]:
+    """d(ψ), shape (S,), and its gradient, (S, k), at ψ of shape (S, k)."""
+    sigma = np.exp(psi[:, -1])
+    found = evaluate(psi[:, :-1], products, reml, sigma)
     nu = products.n - products.p if reml else products.n
-    r2 = nu * solve(theta, products, reml, covariances=False).sigma ** 2
-    return value, np.append(gradient, 2 * nu - 2 * r2 / sigma**2)
+    by_log_sigma = 2 * nu - 2 * found.r2 / sigma**2
+    slopes = pack(found.slopes, products.masks)
+    return found.deviance, np.column_stack([slopes, by_log_sigma])
 
 
 def _psi(theta: np.ndarray, products: CrossProducts, reml: bool) -> np.ndarray:
-    return np.append(theta, np.log(solve(theta, products, reml, covariances=False).sigma))
+    sigma = solve(theta[None], products, reml, random=False).sigma
+    return np.append(theta, np.log(sigma))
 
 
 def _slopes(function: Callable, psi: np.ndarray) -> np.ndarray:
-    """Central differences of `function` at ψ, one row per parameter."""
+    """Central differences of `function` at ψ, one row per parameter; all points at once."""
     steps = STEP * np.eye(len(psi))
-    rises = [function(psi + step) - function(psi - step) for step in steps]
-    return np.array(rises) / (2 * STEP)
+    values = function(np.concatenate([psi + steps, psi - steps]))
+    return (values[: len(psi)] - values[len(psi) :]) / (2 * STEP)
 
 
 def deviance_hessian(psi: np.ndarray, products: CrossProducts, reml: bool) -> np.ndarray:
@@ -97,54 +101,14 @@ def satterthwaite_df(
     standard = np.linalg.solve(standardised.x_root.T, np.asarray(contrasts, dtype=float).T).T
 
     def variances(psi):
-        unscaled = solve(psi[:-1], products, reml, covariances=False).unscaled_cov_beta
-        return np.exp(2 * psi[-1]) * np.einsum("ki,ij,kj->k", standard, unscaled, standard)
+        unscaled = solve(psi[:, :-1], products, reml, random=False).unscaled_cov_beta
+        values = np.einsum("ki,sij,kj->sk", standard, unscaled, standard)
+        return np.exp(2 * psi[:, -1:]) * values
 
     values, vectors = np.linalg.eigh(deviance_hessian(psi, products, reml))
     positive = values > 1e-8 * values.max()
     along = (vectors[:, positive].T @ _slopes(variances, psi)) ** 2
-    return 2 * variances(psi) ** 2 / (2 * along / values[positive, None]).sum(axis=0)
-
-
-def sd_cor(
-    theta: np.ndarray, sigma: float, standardised: Standardised
-) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """Return standard deviations and correlations of the random effects in original units.
-
-    Parameters
-    ----------
-    theta : ndarray
-        In standard units.
-    sigma : float
-        Residual standard deviation, original units.
-    standardised : Standardised
-        The data.
-
-    Returns
-    -------
-    values : ndarray
-        Estimates, factor by factor: standard deviations first, then correlations.
-    places : list of (factor, row, column)
-        Where each stands; row = column marks a standard deviation.
-    """
-    values, places = [], []
-    factors = standardised.relative_factors(theta)
-    for i, (factor, mask) in enumerate(zip(factors, standardised.products.masks, strict=True)):
-        norms = np.linalg.norm(factor, axis=1)
-        for row, column in _free_pairs(mask):
-            if row == column:
-                values.append(sigma * norms[row])
-            else:
-                length = norms[row] * norms[column]
-                values.append(factor[row] @ factor[column] / length if length else np.nan)
-            places.append((i, row, column))
-    return np.array(values), places
-
-
-def _free_pairs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """Diagonal first, then the free entries below it column by column: lme4's order."""
-    below = [(r, c) for c in range(len(mask)) for r in range(c + 1, len(mask)) if mask[r, c]]
-    return [(k, k) for k in range(len(mask))] + below
+    return 2 * variances(psi[None])[0] ** 2 / (2 * along / values[positive, None]).sum(axis=0)
 
 
 def _variance_parameter(
@@ -189,7 +153,7 @@ def profile_variance(
     Parameters
     ----------
     place : (factor, row, column) or None
-        As `sd_cor` gives it; None for σ.
+        One of `course_lib.mixed.scaling.places`; None for σ.
     standardised : Standardised
         The data.
     theta : ndarray
@@ -209,7 +173,7 @@ def profile_variance(
         if any(profile_variance(s, standardised, theta, rise)[0] == 0 for s in spreads):
             return -1.0, 1.0
     best = _psi(theta, products, reml=False)
-    lowest = _deviance(best, products, reml=False)[0]
+    lowest = _deviance(best[None], products, reml=False)[0][0]
     hessian = deviance_hessian(best, products, reml=False)
     curvature = np.linalg.pinv(hessian, rcond=1e-8, hermitian=True)
 
@@ -224,8 +188,8 @@ def profile_variance(
         key = psi.tobytes()  # SLSQP asks for value and gradient in two calls
         if key not in last:
             last.clear()
-            value, gradient = _deviance(psi, products, reml=False)
-            last[key] = rise + lowest - value, -gradient
+            value, gradient = _deviance(psi[None], products, reml=False)
+            last[key] = rise + lowest - value[0], -gradient[0]
         return last[key]
 
     value, slope = parameter(best)
@@ -240,9 +204,9 @@ def profile_variance(
             starts.append(_far_start(best, place, sign, standardised))
         ends.append(sign * _constrained_minimum(parameter, room, sign / size, starts) * size)
     if place is None:
-        lower, upper = np.exp(ends) * standardised.y_scale
+        lower, upper = np.exp(ends) * standardised.y_scale[0]
     elif place[1] == place[2]:
-        lower, upper = np.sqrt(np.maximum(ends, 0)) * standardised.y_scale
+        lower, upper = np.sqrt(np.maximum(ends, 0)) * standardised.y_scale[0]
         lower = 0.0 if lower < 1e-4 * upper else lower
     else:
         lower, upper = (np.sign(v) if abs(v) > 1 - 1e-5 else v for v in ends)
@@ -308,15 +272,14 @@ def _far_start(psi, place, sign, standardised) -> np.ndarray:
     return np.append(pack(lambdas, masks), psi[-1])
 
 
-def profile_fixed(
-    column: int, standardised: Standardised, fit: Estimate, rise: float
-) -> tuple[float, float]:
-    """Profile-likelihood interval of a fixed effect.
+def profile_fixed(standardised: Standardised, fit: Estimate, rise: float) -> np.ndarray:
+    """Profile-likelihood intervals of the fixed effects, all of them side by side.
+
+    With β_k = v the response is y - v x_k. The root of the excess deviance is nearly linear in
+    v, so a secant search for its value √rise takes few steps.
 
     Parameters
     ----------
-    column : int
-        Which fixed effect.
     standardised : Standardised
         The data.
     fit : Estimate
@@ -326,83 +289,51 @@ def profile_fixed(
 
     Returns
     -------
-    lower, upper : float
-        In original units.
+    ndarray, shape (p, 2)
+        Lower and upper ends, in original units; NaN where the search does not find one.
     """
-    from scipy.optimize import brentq  # slow to import, and not needed for a fit
+    p = standardised.products.p
+    if not p:
+        return np.empty((0, 2))
+    sides = np.tile([-1.0, 1.0], p)
+    centre = np.repeat(fit.beta, 2)
+    error = np.repeat(np.sqrt(fit.cov_beta.diagonal()), 2)
+    # In standard units y - v x_k is y_s - X_s R_k (v - offset_k) / y_scale, and an orthonormal
+    # basis of the other columns keeps the search well scaled.
+    root, scale = standardised.x_root, standardised.y_scale[0]
+    mix = np.zeros((2 * p, p + 1, p))
+    mix[:, -1, -1] = 1.0
+    for k in range(p):
+        mix[2 * k : 2 * k + 2, :-1, :-1] = np.linalg.qr(np.delete(root, k, axis=1))[0]
+    x_column, offset = (
+        np.repeat(root.T, 2, axis=0) / scale,
+        np.repeat(standardised.offset[0], 2),
+    )
+    theta = np.tile(fit.optimum.theta, (2 * p, 1))
 
-    products, p = standardised.products, standardised.products.p
-    # With β_k = v the response is y - v x_k, up to multiples of the other columns:
-    # in standard units y_s - X_s R_k (v - offset_k) / y_scale.
-    x_column = standardised.x_root[:, column] / standardised.y_scale
-    mix = np.zeros((p + 1, p))
-    mix[-1, -1] = 1.0
-    # An orthonormal basis of the other columns keeps the search well scaled.
-    mix[:-1, :-1] = np.linalg.qr(np.delete(standardised.x_root, column, axis=1))[0]
+    def height(distance):
+        """Root of the excess deviance, `distance` standard errors from the estimate."""
+        nonlocal theta
+        value = centre + sides * distance * error
+        mix[:, :-1, -1] = -x_column * (value - offset)[:, None]
+        found = minimise_deviance(recombine(standardised.products, mix), False, theta)
+        theta = found.theta
+        return np.sqrt(np.maximum(found.deviance - fit.optimum.deviance, 0))
 
-    def excess(value):
-        mix[:-1, -1] = -x_column * (value - standardised.offset[column])
-        found = minimise_deviance(recombine(products, mix), False, fit.optimum.theta)
-        return found.deviance - fit.optimum.deviance - rise
-
-    centre, error = fit.beta[column], np.sqrt(fit.cov_beta[column, column])
-    ends = []
-    for side in (-1, 1):
-        far = centre + side * 2 * error
-        while excess(far) < 0:
-            far += side * error
-        ends.append(brentq(excess, centre, far, xtol=1e-9 * error + 1e-300, rtol=1e-12))
-    return float(ends[0]), float(ends[1])
-
-
-def parameter_vector(theta: np.ndarray, standardised: Standardised, reml: bool) -> np.ndarray:
-    """Return standard deviations and correlations, σ, and β at θ, in original units."""
-    found = solve(theta, standardised.products, reml, covariances=False)
-    sigma = standardised.y_scale * found.sigma
-    spread, _ = sd_cor(theta, sigma, standardised)
-    return np.concatenate([spread, [sigma], standardised.beta(found.beta)])
-
-
-def bootstrap_parameters(
-    standardised: Standardised,
-    responses: Callable[[], np.ndarray],
-    n_sim: int,
-    reml: bool,
-    theta: np.ndarray,
-    progress: bool,
-) -> np.ndarray:
-    """Refit the model to simulated responses; only cross-products with y are made anew.
-
-    Parameters
-    ----------
-    standardised : Standardised
-        The data.
-    responses : callable
-        Returns one simulated response, shape (n,).
-    n_sim : int
-        How many.
-    reml : bool
-        Criterion.
-    theta : ndarray
-        Estimate in standard units, from which each search starts.
-    progress : bool
-        Whether to show a progress bar.
-
-    Returns
-    -------
-    ndarray, shape (n_sim, k)
-        One row per refit, in the order of `parameter_vector`.
-    """
-    from tqdm import trange  # not tqdm.auto, which warns where ipywidgets is missing
-
-    # Zero is a stationary point of the deviance: a search must not start there.
-    start = np.where(theta == 0, 0.1, theta)
-    draws = []
-    for _ in trange(n_sim, desc="bootstrap", disable=not progress):
-        drawn = with_response(standardised, responses())
-        found = minimise_deviance(drawn.products, reml, start)
-        draws.append(parameter_vector(found.theta, drawn, reml))
-    return np.array(draws)
+    target = np.sqrt(rise)
+    before, now = np.zeros(2 * p), np.full(2 * p, target)
+    height_before, height_now = np.zeros(2 * p), height(now)
+    for _ in range(30):
+        change = np.where(height_now == height_before, 1.0, height_now - height_before)
+        step = (target - height_now) * (now - before) / change
+        step = np.clip(step, -0.5 * now, now)
+        before, height_before = now, height_now
+        now = now + step
+        if (np.abs(step) < 1e-10 * now).all():
+            break
+        height_now = height(now)
+    now = np.where(np.abs(height_now - target) < 1e-5 * target, now, np.nan)
+    return (centre + sides * now * error).reshape(p, 2)
 
 
 def varcorr(frame: ModelFrame, standardised: Standardised, estimate: Estimate) -> pd.DataFrame:
@@ -422,9 +353,12 @@ def varcorr(frame: ModelFrame, standardised: Standardised, estimate: Estimate) -
     DataFrame
         Columns group, term1, term2, vcov, sdcor; the last row is the residual.
     """
-    values, places = sd_cor(estimate.optimum.theta, estimate.sigma, standardised)
+    sigma = np.array([estimate.sigma])
+    values = sd_cor(estimate.optimum.theta[None], sigma, standardised)[0]
     rows = []
-    for sdcor, (i, row, column) in zip(values, places, strict=True):
+    for sdcor, (i, row, column) in zip(
+        values, places(standardised.products.masks), strict=True
+    ):
         factor, cov = frame.factors[i], estimate.cov_re[i]
         other = "" if row == column else factor.terms[row]
         rows.append((factor.name, factor.terms[column], other, cov[row, column], sdcor))
@@ -479,6 +413,19 @@ def fixed_table(
     return pd.DataFrame(columns, list(frame.fixed_names))
 
 
+def parameter_names(frame: ModelFrame, standardised: Standardised) -> list[str]:
+    """Name the entries of `parameter_vector`: sd(…), cor(…), sigma, fixed effects."""
+    names = []
+    for i, row, column in places(standardised.products.masks):
+        factor = frame.factors[i]
+        if row == column:
+            names.append(f"sd({factor.terms[row]} | {factor.name})")
+        else:
+            pair = f"{factor.terms[column]}, {factor.terms[row]}"
+            names.append(f"cor({pair} | {factor.name})")
+    return [*names, "sigma", *frame.fixed_names]
+
+
 def conf_int(
     frame: ModelFrame,
     standardised: Standardised,
@@ -511,30 +458,27 @@ def conf_int(
     check_choice("method", method, ("wald", "profile", "bootstrap"))
     check_probability("alpha", alpha)
     theta = estimate.optimum.theta
-    table = varcorr(frame, standardised, estimate).iloc[:-1]
-    spread = [
-        f"cor({row.term1}, {row.term2} | {row.group})"
-        if row.term2
-        else f"sd({row.term1} | {row.group})"
-        for row in table.itertuples()
-    ]
     if method == "bootstrap":
         check_count("n_sim", n_sim, 2)
         check_rng("rng", rng)
         relative = standardised.relative_factors(theta)
         sampler = response_sampler(frame, estimate, relative, rng)
-        draws = bootstrap_parameters(standardised, sampler, n_sim, reml, theta, progress)
+
+        def drawn(batch):
+            return np.array([sampler() for _ in range(batch.start, batch.stop)])
+
+        draws = refit_all(standardised, drawn, n_sim, reml, progress).parameters
         # A correlation is undefined in a draw whose standard deviation is zero.
         ends = np.nanquantile(draws, [alpha / 2, 1 - alpha / 2], axis=0).T
     elif method == "profile":
         ends = _profile(standardised, estimate, reml, alpha)
     else:
         fixed = fixed_table(frame, standardised, estimate, reml, "normal", alpha)
-        unknown = np.full((len(spread) + 1, 2), np.nan)
+        unknown = np.full((standardised.products.n_theta + 1, 2), np.nan)
         ends = np.vstack([unknown, fixed[["lower", "upper"]]])
-    names = [*spread, "sigma", *frame.fixed_names]
+    names = parameter_names(frame, standardised)
     intervals = pd.DataFrame(ends, names, ["lower", "upper"])
-    intervals.insert(0, "estimate", parameter_vector(theta, standardised, reml))
+    intervals.insert(0, "estimate", parameter_vector(theta[None], standardised, reml)[0])
     return intervals
 
 
@@ -544,9 +488,8 @@ def _profile(
     from scipy.stats import chi2  # slow to import, and not needed for a fit
 
     rise = chi2.ppf(1 - alpha, 1)
-    ml = estimate_standardised(standardised, False) if reml else estimate
+    ml = search.estimate(standardised, False) if reml else estimate
     theta = ml.optimum.theta
-    _, places = sd_cor(theta, ml.sigma, standardised)
-    ends = [profile_variance(p, standardised, theta, rise) for p in [*places, None]]
-    ends += [profile_fixed(k, standardised, ml, rise) for k in range(len(ml.beta))]
-    return np.array(ends)
+    parameters = [*places(standardised.products.masks), None]
+    ends = [profile_variance(p, standardised, theta, rise) for p in parameters]
+    return np.vstack([ends, profile_fixed(standardised, ml, rise)])

@@ -9,6 +9,7 @@ are computed from the REML criterion.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -16,14 +17,15 @@ import numpy as np
 import pandas as pd
 
 from course_lib.errors import check_finite, check_type, course_error, listing, suggestion
-from course_lib.mixed import inference, prediction
-from course_lib.mixed.cross_products import FactorArrays
+from course_lib.mixed import inference, prediction, search
+from course_lib.mixed.bootstrap import batches, refit_all
+from course_lib.mixed.cross_products import FactorArrays, TooLargeError
 from course_lib.mixed.design import GroupFactor, ModelFrame, model_frame
-from course_lib.mixed.scaling import CollinearError, Standardised, standardise, with_response
-from course_lib.mixed.search import Estimate, estimate_standardised
+from course_lib.mixed.scaling import CollinearError, Standardised, standardise, with_responses
+from course_lib.mixed.search import Estimate
 from course_lib.mixed.summary import Facts, html_summary, text_summary
 
-__all__ = ["LmerResult", "check_fit", "lmer", "refitted_by_ml"]
+__all__ = ["LmerResult", "check_fit", "lmer", "refits", "refitted_by_ml"]
 
 # Words of lme4 and statsmodels: what to write here instead.
 _WEIGHTS = "Unequal weights are not here; R's lme4 fits such a model."
@@ -136,6 +138,19 @@ def _standardise(frame: ModelFrame) -> Standardised:
     )
     try:
         standardised = standardise(frame.X, frame.y, factors)
+    except TooLargeError as error:
+        counts = [
+            f"{f.n_columns:,} of '{part.name}'"
+            for f, part in zip(factors, frame.factors, strict=True)
+        ]
+        raise course_error(
+            "formula",
+            "must ask for no more random effects than memory holds",
+            f"{listing(counts)}, which take {error.needed / 1e9:,.1f} GB of "
+            f"{error.available / 1e9:,.1f}",
+            "Leave out a factor, or let fewer coefficients vary; crossed factors are costly, "
+            "nested ones are not.",
+        ) from None
     except CollinearError as error:
         part = None if error.factor is None else frame.factors[error.factor]
         names = frame.fixed_names if part is None else part.terms
@@ -146,7 +161,7 @@ def _standardise(frame: ModelFrame) -> Standardised:
             f"'{names[error.column]}' among the {where} ({listing(names)})",
             "Leave it out; a constant predictor or a repeated one is the usual reason.",
         ) from None
-    _check_residual(standardised.y_scale, frame)
+    _check_residual(standardised.y_scale[0], frame)
     return standardised
 
 
@@ -164,19 +179,22 @@ def _check_residual(sigma: float, frame: ModelFrame) -> None:
 def _fit(
     frame: ModelFrame, standardised: Standardised, reml: bool, start: np.ndarray | None = None
 ) -> LmerResult:
-    try:
-        estimate = estimate_standardised(standardised, reml, start)
-    except np.linalg.LinAlgError:  # S has lost its last digit: θ runs off as σ goes to zero
-        estimate = None
-    _check_residual(0.0 if estimate is None else estimate.sigma, frame)
-    if not estimate.optimum.converged:
+    estimate = search.estimate(standardised, reml, start)
+    return _checked(LmerResult(frame, standardised, estimate, reml))
+
+
+def _checked(fit: LmerResult) -> LmerResult:
+    """Return the fit; raise where nothing random is left, warn where the search went astray."""
+    # NaN: S has lost its last digit, because θ runs off as σ goes to zero
+    _check_residual(np.nan_to_num(fit.estimate.sigma), fit.frame)
+    if not fit.converged:
         warnings.warn(
             "lmer: the search stopped before the gradient vanished (largest component "
-            f"{np.abs(estimate.optimum.gradient).max():.2g}); do not trust this fit. "
+            f"{np.abs(fit.estimate.optimum.gradient).max():.2g}); do not trust this fit. "
             "A simpler random part may help.",
-            stacklevel=3,
+            stacklevel=4,
         )
-    return LmerResult(frame, standardised, estimate, reml)
+    return fit
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -552,6 +570,7 @@ class LmerResult:
         See Also
         --------
         refit : Fit the model to one of them.
+        refit_many : Fit the model to all of them.
         """
         return prediction.simulate(self.frame, self.estimate, self._relative_factors(), n, rng)
 
@@ -583,17 +602,75 @@ class LmerResult:
         See Also
         --------
         simulate : Draw responses from the fitted model.
+        refit_many : Many of them at once, as a table.
         """
-        y = check_finite("y", y)
-        if y.shape != (self.nobs,) or np.ptp(y) == 0:
-            raise course_error(
-                "y",
-                f"must have one value per row used in the fit ({self.nobs}), not all equal",
-                f"shape {y.shape}" if y.shape != (self.nobs,) else f"{y[0]:g} throughout",
-                "Take it from simulate(), or in the order of frame.index.",
-            )
+        y = self._check_responses("y", y, 1)
         frame = replace(self.frame, y=y)
-        return _fit(frame, with_response(self.standardised, y), self.reml)
+        return _fit(frame, with_responses(self.standardised, y[None]), self.reml)
+
+    def refit_many(self, responses: object, progress: bool = True) -> pd.DataFrame:
+        """Fit the same model to many other responses, side by side.
+
+        Parameters
+        ----------
+        responses : array_like, shape (S, nobs)
+            One new response per row, for the rows used in the fit.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        DataFrame
+            One row per response: deviance, the fixed effects by name, ``sd(term | group)``,
+            ``cor(term, term | group)``, sigma, is_singular and converged.
+
+        Raises
+        ------
+        CourseError
+            If a response has another length, is constant, or is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from course_lib import lmer, load
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+        >>> draws = fit.simulate(200, np.random.default_rng(1))
+        >>> table = fit.refit_many(draws, progress=False)
+        >>> table.shape
+        (200, 9)
+        >>> round(float(table["Days"].std()), 1)  # the standard error that the fit gives is 1.5
+        1.5
+
+        See Also
+        --------
+        simulate : Draw responses from the fitted model.
+        refit : One response, as a whole fit.
+        conf_int : Bootstrap intervals from such refits.
+        """
+        responses = self._check_responses("responses", responses, 2)
+        found = refit_all(
+            self.standardised, responses.__getitem__, len(responses), self.reml, progress
+        )
+        names = inference.parameter_names(self.frame, self.standardised)
+        table = pd.DataFrame(found.parameters, columns=names)
+        fixed = list(self.frame.fixed_names)
+        table = table[[*fixed, *names[: len(names) - len(fixed)]]]
+        table.insert(0, "deviance", found.deviance)
+        return table.assign(is_singular=found.is_singular, converged=found.converged)
+
+    def _check_responses(self, argument: str, values: object, ndim: int) -> np.ndarray:
+        """Return one response or many, finite, as long as the data, and not constant."""
+        values = check_finite(argument, values)
+        what = "one value" if ndim == 1 else "rows with one value"
+        rule = f"must have {what} per row used in the fit ({self.nobs}), not all equal"
+        advice = "Take it from simulate(), or in the order of frame.index."
+        if values.ndim != ndim or values.shape[-1] != self.nobs or not values.size:
+            raise course_error(argument, rule, f"shape {values.shape}", advice)
+        constant = np.ptp(values, axis=-1) == 0
+        if constant.any():
+            first = values[constant].flat[0] if ndim > 1 else values[0]
+            raise course_error(argument, rule, f"{first:g} throughout", advice)
+        return values
 
     def conf_int(
         self,
@@ -703,8 +780,17 @@ def check_fit(argument: str, fit: object) -> LmerResult:
     return check_type(argument, fit, LmerResult, "must be a model fitted by lmer", advice)
 
 
+def refits(fit: LmerResult, responses: np.ndarray) -> Iterator[LmerResult]:
+    """Fit the same model to every response, (S, nobs), as whole fits, a batch at a time."""
+    for batch in batches(fit.standardised, len(responses)):
+        drawn = with_responses(fit.standardised, responses[batch])
+        for i, estimate in enumerate(search.estimates(drawn, fit.reml)):
+            frame = replace(fit.frame, y=responses[batch][i])
+            yield _checked(LmerResult(frame, drawn.of(i), estimate, fit.reml))
+
+
 def refitted_by_ml(fit: LmerResult) -> LmerResult:
     """Return the ML fit of the same model; `fit` itself if it is one."""
     if not fit.reml:
         return fit
-    return replace(fit, estimate=estimate_standardised(fit.standardised, False), reml=False)
+    return replace(fit, estimate=search.estimate(fit.standardised, False), reml=False)

@@ -139,13 +139,13 @@ def test_unfinished_refit_is_announced(sleep_fit, monkeypatch):
 
     module = import_module("course_lib.diagnostics.influence")
 
-    real = module.estimate_standardised
+    real = module.estimate
 
     def unfinished(standardised, reml, start):
         found = real(standardised, reml, start)
         return replace(found, optimum=replace(found.optimum, converged=False))
 
-    monkeypatch.setattr(module, "estimate_standardised", unfinished)
+    monkeypatch.setattr(module, "estimate", unfinished)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         influence(sleep_fit)

@@ -22,7 +22,7 @@ from course_lib.diagnostics import (
 from course_lib.errors import CourseError
 from course_lib.mixed.deviance import solve
 from course_lib.mixed.result import lmer
-from course_lib.mixed.scaling import with_response
+from course_lib.mixed.scaling import with_responses
 
 # ---- residuals -------------------------------------------------------------------------------
 
@@ -65,10 +65,12 @@ def test_leverages_are_the_derivative_of_the_fitted_values(sleep_fit):
 
     def fitted(y):
         """Fitted values at the same θ."""
-        model = with_response(sleep_fit.standardised, y)
-        found, factor = solve(theta, model.products, True), model.factors[0]
-        modes = np.einsum("nq,nq->n", factor.columns, found.modes[0][factor.codes])
-        return sleep_fit.frame.X @ model.offset + model.y_scale * (model.X @ found.beta + modes)
+        model = with_responses(sleep_fit.standardised, y[None])
+        found, factor = solve(theta[None], model.products, True), model.factors[0]
+        modes = np.einsum("nq,nq->n", factor.columns, found.modes[0][0, factor.codes])
+        return sleep_fit.frame.X @ model.offset[0] + model.y_scale[0] * (
+            model.X @ found.beta[0] + modes
+        )
 
     y, leverage = sleep_fit.frame.y, residual_frame(sleep_fit).leverage
     np.testing.assert_allclose(fitted(y), sleep_fit.fittedvalues, rtol=1e-10)

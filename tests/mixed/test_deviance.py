@@ -5,19 +5,35 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dense_deviance import covariance, dense_deviance, fill, gls, parts_of
-from scipy import sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from course_lib.mixed.cross_products import FactorArrays, cross_products, recombine
-from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices, solve
+from course_lib.mixed import cross_products as rooms
+from course_lib.mixed.cross_products import (
+    FactorArrays,
+    Layout,
+    TooLargeError,
+    cross_products,
+    recombine,
+    swap_responses,
+)
+from course_lib.mixed.deviance import (
+    chain_covariances,
+    deviance_and_gradient,
+    evaluate,
+    lambda_matrices,
+    pack,
+    solve,
+)
 
 N = 40
-FULL = {q: np.tril(np.ones((q, q), dtype=bool)) for q in (1, 2, 3)}
+FULL = {q: np.tril(np.ones((q, q), dtype=bool)) for q in (1, 2, 3, 5)}
 UNCORRELATED = np.eye(2, dtype=bool)
 BLOCKS = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]], dtype=bool)
 
 
 def columns_of(rng, q):
-    return np.column_stack([np.ones(N), rng.normal(size=(N, 2))])[:, :q]
+    return np.column_stack([np.ones(N), rng.normal(size=(N, 4))])[:, :q]
 
 
 def factor(rng, n_levels, mask, codes=None):
@@ -34,6 +50,51 @@ def nested(rng):
     return inner, FactorArrays(inner.codes // 2, 4, columns_of(rng, 1), FULL[1])
 
 
+def outer(rng, inner, mask, every=2):
+    """Build the factor whose groups hold `every` groups of `inner` each."""
+    codes = inner.codes // every
+    return FactorArrays(codes, int(codes.max()) + 1, columns_of(rng, len(mask)), mask)
+
+
+def within(rng, home, mask, n_copies=2):
+    """Build a factor with `n_copies` groups in each group of `home`, crossed with the rest."""
+    codes = home.codes * n_copies + rng.integers(0, n_copies, N)
+    _, codes = np.unique(codes, return_inverse=True)
+    return FactorArrays(codes, int(codes.max()) + 1, columns_of(rng, len(mask)), mask)
+
+
+def three_levels(rng):
+    """Eleven classes in four schools in two towns, named in another order than they nest."""
+    classes = factor(rng, 11, FULL[1])
+    shuffled = FactorArrays(
+        rng.permutation(11)[classes.codes], 11, classes.columns, classes.mask
+    )
+    return (
+        outer(rng, classes, FULL[2], 6),
+        shuffled,
+        outer(rng, classes, UNCORRELATED, 3),
+    )
+
+
+def partly_crossed(rng):
+    """Pupils and teachers, both within schools."""
+    pupils = factor(rng, 12, FULL[2])
+    school = outer(rng, pupils, FULL[1], 3)
+    return pupils, school, within(rng, school, FULL[2])
+
+
+def everything(rng):
+    """Three nested levels, one factor within the middle one, and one crossed with all."""
+    inner, outermost, middle = three_levels(rng)
+    return (
+        inner,
+        within(rng, middle, FULL[1]),
+        outermost,
+        middle,
+        factor(rng, 3, FULL[2]),
+    )
+
+
 DESIGNS = {
     "intercept": lambda rng: (factor(rng, 6, FULL[1]),),
     "slope": lambda rng: (factor(rng, 6, FULL[2]),),
@@ -48,6 +109,11 @@ DESIGNS = {
         factor(rng, 4, UNCORRELATED),
         factor(rng, 3, FULL[1]),
     ),
+    "three levels": three_levels,
+    "nested and crossed": lambda rng: (*nested(rng), factor(rng, 5, FULL[2])),
+    "partly crossed": partly_crossed,
+    "everything": everything,
+    "five columns": lambda rng: (factor(rng, 4, FULL[5]),),
 }
 
 
@@ -110,30 +176,32 @@ def test_solution(design, reml):
     X, y, factors, theta = design
     theta[-1] = 0.0  # a singular fit is just a fit
     parts = parts_of(factors, theta)
-    found = solve(theta, cross_products(X, y, factors), reml)
+    found = solve(theta[None], cross_products(X, y, factors), reml)
     V = covariance(N, parts)
     beta, information, rss = gls(X, y, V)
-    np.testing.assert_allclose(found.beta, beta, rtol=1e-9)
-    np.testing.assert_allclose(found.unscaled_cov_beta, np.linalg.inv(information), atol=1e-10)
-    assert found.sigma == pytest.approx(np.sqrt(rss / (N - 2 * reml)), rel=1e-10)
+    np.testing.assert_allclose(found.beta[0], beta, rtol=1e-9)
+    np.testing.assert_allclose(
+        found.unscaled_cov_beta[0], np.linalg.inv(information), atol=1e-10
+    )
+    assert found.sigma[0] == pytest.approx(np.sqrt(rss / (N - 2 * reml)), rel=1e-10)
     # b | y has mean DZ'V⁻¹(y - Xβ) and covariance D - DZ'V⁻¹ZD, in units of σ².
     for (codes, columns, lam), modes, covs in zip(
         parts, found.modes, found.unscaled_cov_modes, strict=True
     ):
-        for level in range(len(modes)):
+        for level in range(modes.shape[1]):
             Z = columns * (codes == level)[:, None]
             D = lam @ lam.T
             mode = D @ Z.T @ np.linalg.solve(V, y - X @ beta)
             cov = D - D @ Z.T @ np.linalg.solve(V, Z @ D)
-            np.testing.assert_allclose(modes[level], mode, atol=1e-9)
-            np.testing.assert_allclose(covs[level], cov, atol=1e-9)
+            np.testing.assert_allclose(modes[0, level], mode, atol=1e-9)
+            np.testing.assert_allclose(covs[0, level], cov, atol=1e-9)
 
 
-def test_solution_without_covariances(design):
+def test_solution_without_random_effects(design):
     X, y, factors, theta = design
     products = cross_products(X, y, factors)
-    short, whole = solve(theta, products, True, covariances=False), solve(theta, products, True)
-    assert short.unscaled_cov_modes == []
+    short, whole = (solve(theta[None], products, True, random=r) for r in (False, True))
+    assert short.modes == short.unscaled_cov_modes == []
     np.testing.assert_array_equal(short.beta, whole.beta)
 
 
@@ -149,35 +217,149 @@ def test_no_fixed_effects(design):
     assert values[0] == pytest.approx(dense, abs=1e-9)
 
 
-def test_new_response_needs_no_rows(design):
+@pytest.mark.parametrize("reml", [True, False])
+def test_many_responses_and_points_at_once(design, reml):
+    """A batch holds what its members are alone."""
     X, y, factors, theta = design
-    other = np.sin(np.arange(N)) + y[::-1]
-    block, *dense = factors
-    grouped = [
-        np.array([f.columns[f.codes == j].T @ other[f.codes == j] for j in range(f.n_levels)])
-        for f in (block, *dense)
-    ]
-    dense_y = np.concatenate([*(g.ravel() for g in grouped[1:]), X.T @ other, [other @ other]])
-    swapped = cross_products(X, y, factors).with_response(grouped[0].ravel(), dense_y)
-    direct = cross_products(X, other, factors)
-    np.testing.assert_allclose(swapped.gram, direct.gram, atol=1e-9)
-    np.testing.assert_allclose(swapped.block_cross, direct.block_cross, atol=1e-9)
-    assert deviance_and_gradient(theta, swapped, True)[0] == pytest.approx(
-        deviance_and_gradient(theta, direct, True)[0], abs=1e-9
+    thetas = np.array([theta, 0.5 * theta, -theta])
+    responses = np.array([y, np.sin(y), y[::-1]])
+    products = cross_products(X, y, factors)
+    batch = swap_responses(products, Layout.of(factors), X, responses)
+    for many, targets in ((batch, responses), (products, [y] * 3)):
+        found, solution = evaluate(thetas, many, reml), solve(thetas, many, reml)
+        slopes = pack(found.slopes, products.masks)
+        for i, target in enumerate(targets):
+            one = cross_products(X, target, factors)
+            value, gradient = deviance_and_gradient(thetas[i], one, reml)
+            assert found.deviance[i] == pytest.approx(value, abs=1e-9)
+            np.testing.assert_allclose(slopes[i], gradient, atol=1e-8)
+            alone = solve(thetas[[i]], one, reml)
+            np.testing.assert_allclose(solution.beta[i], alone.beta[0], atol=1e-9)
+            for a, b in zip(solution.modes, alone.modes, strict=True):
+                np.testing.assert_allclose(a[i], b[0], atol=1e-9)
+    some = batch.responses(np.array([2, 0]))
+    np.testing.assert_allclose(
+        evaluate(thetas[[2, 0]], some, reml).deviance,
+        evaluate(thetas, batch, reml).deviance[[2, 0]],
+        atol=1e-9,
+    )
+
+
+def test_indefinite_by_rounding_spoils_only_itself():
+    """A response that X reproduces leaves nothing to factorise: NaN there, not an error."""
+    rng = np.random.default_rng(4)
+    factors = (factor(rng, 6, FULL[1]),)
+    X = np.column_stack([np.ones(N), rng.normal(size=N)])
+    responses = np.array([X @ [1e8, 1e8], rng.normal(size=N)])
+    products = cross_products(X, responses[1], factors)
+    batch = swap_responses(products, Layout.of(factors), X, responses)
+    batch.K[0, -1, -1] *= 1 - 1e-12
+    deviances = evaluate(np.ones((2, 1)), batch, True).deviance
+    assert np.isnan(deviances[0])
+    assert deviances[1] == pytest.approx(
+        deviance_and_gradient(np.ones(1), products, True)[0], abs=1e-9
     )
 
 
 def test_recombined_columns(design):
     X, y, factors, theta = design
-    mix = np.array([[1.0, 0.0], [0.0, -3.0], [0.0, 1.0]])  # slope fixed at 3
+    mix = np.array([[[1.0, 0.0], [0.0, -v], [0.0, 1.0]] for v in (3.0, 0.5)])
     recombined = recombine(cross_products(X, y, factors), mix)
-    direct = cross_products(X[:, :1], y - 3 * X[:, 1], factors)
     assert recombined.p == 1
-    np.testing.assert_allclose(
-        deviance_and_gradient(theta, recombined, True)[1],
-        deviance_and_gradient(theta, direct, True)[1],
-        atol=1e-8,
+    found = evaluate(np.array([theta, theta]), recombined, True)
+    slopes = pack(found.slopes, recombined.masks)
+    for i, v in enumerate((3.0, 0.5)):  # the slope fixed at v
+        direct = cross_products(X[:, :1], y - v * X[:, 1], factors)
+        value, gradient = deviance_and_gradient(theta, direct, True)
+        assert found.deviance[i] == pytest.approx(value, abs=1e-8)
+        np.testing.assert_allclose(slopes[i], gradient, atol=1e-8)
+
+
+def test_joint_covariance_of_what_a_row_depends_on(design):
+    """Its leverages are the diagonal of the hat matrix of the augmented least squares."""
+    X, y, factors, theta = design
+    layout = Layout.of(factors)
+    chain, top = chain_covariances(theta, cross_products(X, y, factors))
+
+    def spread(part):
+        columns = np.zeros((N, part.n_copies, part.columns.shape[1]))
+        columns[np.arange(N), part.copies] = part.columns
+        return columns.reshape(N, -1)
+
+    z = np.hstack([spread(level.part) for level in layout.levels])
+    w = np.hstack([*(spread(part) for _, part in layout.crossed), X, np.zeros((N, 1))])
+    V = chain[..., layout.levels[0].codes]
+    k = len(chain)
+    found = (
+        np.einsum("na,abn,nb->n", z, V[:, :k], z)
+        + 2 * np.einsum("na,abn,nb->n", z, V[:, k:], w)
+        + np.einsum("na,ab,nb->n", w, top, w)
     )
+    V = covariance(N, parts_of(factors, theta))
+    inverse = np.linalg.inv(V)
+    P = inverse - inverse @ X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
+    np.testing.assert_allclose(found, 1 - P.diagonal(), atol=1e-9)
+
+
+MASKS = st.sampled_from([FULL[1], FULL[2], UNCORRELATED, BLOCKS])
+
+
+@st.composite
+def any_design(draw):
+    """One to three nested levels, perhaps factors within them, perhaps crossed ones."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    factors = [factor(rng, draw(st.integers(6, 12)), draw(MASKS))]
+    for _ in range(draw(st.integers(0, 2))):
+        if factors[-1].n_levels > 3:
+            factors.append(outer(rng, factors[-1], draw(MASKS)))
+    homes = list(factors)
+    for _ in range(draw(st.integers(0, 2))):
+        home = homes[draw(st.integers(0, len(homes) - 1))]
+        factors.append(within(rng, home, draw(MASKS), draw(st.integers(2, 3))))
+    for _ in range(draw(st.integers(0, 2))):
+        factors.append(factor(rng, draw(st.integers(2, 5)), draw(MASKS)))
+    factors = tuple(draw(st.permutations(factors)))
+    X = np.column_stack([np.ones(N), rng.normal(size=N)])
+    theta = rng.normal(size=sum(int(f.mask.sum()) for f in factors))
+    theta[rng.random(len(theta)) < 0.2] = 0.0
+    return X, rng.normal(size=N), factors, theta
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_design(), st.booleans(), st.sampled_from([None, 0.7]))
+def test_every_combination_of_levels_and_crossing(design, reml, sigma):
+    X, y, factors, theta = design
+    products = cross_products(X, y, factors)
+
+    def dense(theta):
+        return dense_deviance(X, y, parts_of(factors, theta), reml, sigma)
+
+    value, gradient = deviance_and_gradient(theta, products, reml, sigma)
+    assert value == pytest.approx(dense(theta), abs=1e-8)
+    numerical = numerical_gradient(dense, theta)
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-5, atol=2e-5)
+
+
+def test_the_chain_takes_what_nests():
+    rng = np.random.default_rng(1)
+    assert [level.factor for level in Layout.of(three_levels(rng)).levels] == [1, 2, 0]
+    layout = Layout.of(partly_crossed(rng))
+    assert [level.factor for level in layout.levels] == [0, 2, 1]
+    assert [level.part.n_copies for level in layout.levels] == [1, 2, 1]
+    assert layout.crossed == ()
+    crossed = Layout.of((factor(rng, 4, FULL[1]), factor(rng, 7, FULL[1])))
+    assert [level.factor for level in crossed.levels] == [1]
+    assert [f for f, _ in crossed.crossed] == [0]
+
+
+def test_too_large_for_memory_is_said_before_it_is_tried(monkeypatch):
+    rng = np.random.default_rng(1)
+    X, y = np.ones((N, 1)), rng.normal(size=N)
+    monkeypatch.setattr(rooms, "_memory", lambda: 1000)
+    with pytest.raises(TooLargeError) as caught:
+        cross_products(X, y, (factor(rng, 7, FULL[1]), factor(rng, 4, FULL[1])))
+    # 7 groups × (1 column × (1 + 4 + 2)) and (4 + 2)² numbers of 8 bytes, four times
+    assert caught.value.needed == 32 * (7 * 7 + 36)
 
 
 def test_theta_runs_down_the_columns():
@@ -189,7 +371,7 @@ def test_theta_runs_down_the_columns():
 
 
 def sparse_design():
-    """150 plates × 120 samples, three cells each: enough for the sparse storage."""
+    """150 plates × 120 samples, three cells each: enough for the operator of overlaps."""
     rng = np.random.default_rng(2)
     n = 450
     plate, sample = np.arange(n) % 150, rng.permutation(np.arange(n) % 120)
@@ -202,34 +384,34 @@ def sparse_design():
 
 
 @pytest.mark.parametrize("reml", [True, False])
-def test_sparse_storage_gives_the_same(reml):
+def test_overlaps_of_large_crossed_factors_give_the_same(reml):
     X, y, factors = sparse_design()
     products = cross_products(X, y, factors)
-    assert sparse.issparse(products.block_cross)
-    dense = replace(products, block_cross=products.block_cross.toarray())
-    theta = np.array([0.8, -0.3, 0.5, 1.2])
-    exact = dense_deviance(X, y, parts_of(factors, theta), reml)
-    assert deviance_and_gradient(theta, products, reml)[0] == pytest.approx(exact, abs=1e-8)
-    for sigma in (None, 0.7):
-        one, other = (deviance_and_gradient(theta, k, reml, sigma) for k in (products, dense))
-        assert one[0] == pytest.approx(other[0], abs=1e-9)
-        np.testing.assert_allclose(one[1], other[1], atol=1e-8)
-    one, other = (solve(theta, k, reml) for k in (products, dense))
+    assert products.levels[0].overlaps is not None
+    dense = replace(products, levels=(replace(products.levels[0], overlaps=None),))
+    thetas = np.array([[0.8, -0.3, 0.5, 1.2], [0.0, 0.0, 1.0, 0.4]])
+    exact = [dense_deviance(X, y, parts_of(factors, theta), reml) for theta in thetas]
+    found, same = (evaluate(thetas, k, reml) for k in (products, dense))
+    np.testing.assert_allclose(found.deviance, exact, atol=1e-8)
+    one, other = (pack(e.slopes, products.masks) for e in (found, same))
+    np.testing.assert_allclose(one, other, atol=1e-8)
+    one, other = (solve(thetas, k, reml) for k in (products, dense))
     np.testing.assert_allclose(one.beta, other.beta, atol=1e-10)
     for name in ("modes", "unscaled_cov_modes"):
         for a, b in zip(getattr(one, name), getattr(other, name), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-10)
+    one, other = (chain_covariances(thetas[0], k) for k in (products, dense))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
 
 
-def test_sparse_storage_survives_a_new_response_and_a_recombination():
+def test_overlaps_survive_other_responses_and_a_recombination():
     X, y, factors = sparse_design()
     products = cross_products(X, y, factors)
-    target = cross_products(X, 2 * y, factors)
     theta = np.array([0.8, -0.3, 0.5, 1.2])
-    block_y = target.block_cross.toarray()[:, -1]
-    swapped = products.with_response(block_y, target.gram[:, -1])
-    mixed = recombine(products, np.diag([1.0, 1.0, 2.0]))
-    expected = deviance_and_gradient(theta, target, True)
+    expected = deviance_and_gradient(theta, cross_products(X, 2 * y, factors), True)
+    swapped = swap_responses(products, Layout.of(factors), X, np.array([2 * y]))
+    mixed = recombine(products, np.diag([1.0, 1.0, 2.0])[None])
     for found in (swapped, mixed):
         value, gradient = deviance_and_gradient(theta, found, True)
         assert value == pytest.approx(expected[0], abs=1e-9)

@@ -6,7 +6,8 @@ from scipy import stats
 
 from course_lib import lmer, load
 from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices
-from course_lib.mixed.inference import deviance_hessian, satterthwaite_df, sd_cor
+from course_lib.mixed.inference import deviance_hessian, satterthwaite_df
+from course_lib.mixed.scaling import places, sd_cor
 from course_lib.mixed.search import minimise_deviance
 
 SLEEP, DYESTUFF = load("sleepstudy"), load("dyestuff")
@@ -97,7 +98,7 @@ def test_hessian_is_that_of_the_deviance(fit):
     """The curvature in log σ alone is 4 r²/σ² = 4ν at the optimum."""
     products = fit.standardised.products
     theta = fit.estimate.optimum.theta
-    sigma = fit.estimate.sigma / fit.standardised.y_scale
+    sigma = fit.estimate.sigma / fit.standardised.y_scale[0]
     hessian = deviance_hessian(np.append(theta, np.log(sigma)), products, True)
     assert hessian[-1, -1] == pytest.approx(4 * 178, rel=1e-5)
     np.testing.assert_array_equal(hessian, hessian.T)
@@ -113,9 +114,11 @@ def test_hessian_is_that_of_the_deviance(fit):
 
 
 def test_sd_cor(fit):
-    values, places = sd_cor(fit.estimate.optimum.theta, fit.estimate.sigma, fit.standardised)
-    assert places == [(0, 0, 0), (0, 1, 1), (0, 1, 0)]
-    np.testing.assert_allclose(values, fit.varcorr()["sdcor"][:3])
+    theta, sigma = fit.estimate.optimum.theta[None], np.array([fit.estimate.sigma])
+    values = sd_cor(theta, sigma, fit.standardised)
+    masks = fit.standardised.products.masks
+    assert places(masks) == [(0, 0, 0), (0, 1, 1), (0, 1, 0)]
+    np.testing.assert_allclose(values[0], fit.varcorr()["sdcor"][:3])
 
 
 # ---- intervals -----------------------------------------------------------------------
@@ -165,7 +168,7 @@ def test_profile_ends_lie_where_the_likelihood_has_fallen(profile):
 def test_profile_of_sigma_by_its_definition():
     ml = lmer("Reaction ~ Days + (1 | Subject)", SLEEP, reml=False)
     table = ml.conf_int("profile", alpha=0.1)
-    products, y_scale = ml.standardised.products, ml.standardised.y_scale
+    products, y_scale = ml.standardised.products, ml.standardised.y_scale[0]
     for end in table.loc["sigma", ["lower", "upper"]]:
         thetas = np.linspace(0.5, 2.5, 4001)
         lowest = min(
@@ -191,7 +194,7 @@ def test_profile_of_a_zero_variance():
     assert row["estimate"] == row["lower"] == 0
     # at the end, the deviance minimised over σ has risen by the quantile of χ²
     ml = lmer(fit.formula, load("dyestuff2"), reml=False)
-    products, y_scale = ml.standardised.products, ml.standardised.y_scale
+    products, y_scale = ml.standardised.products, ml.standardised.y_scale[0]
     lowest = min(
         deviance_and_gradient(np.array([row["upper"] / s]), products, False, s / y_scale)[0]
         for s in ml.scale**0.5 * np.linspace(0.7, 1.3, 4001)
@@ -262,6 +265,6 @@ def test_optimum_from_another_start_is_the_same(fit):
             )
         ]
     )
-    again = minimise_deviance(products, True, start)
+    again = minimise_deviance(products, True, start[None]).of(0)
     assert again.deviance == pytest.approx(fit.estimate.optimum.deviance, abs=1e-8)
     np.testing.assert_allclose(again.theta, fit.estimate.optimum.theta, atol=1e-4)

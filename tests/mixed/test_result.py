@@ -614,3 +614,15 @@ def test_words_of_lme4_in_methods_say_what_to_write(fit):
         fit.predict(SLEEP, allow_new_levels=True)
     with pytest.raises(CourseError, match=r"alpha=0\.05"):
         fit.conf_int(level=0.95)
+
+
+def test_more_random_effects_than_memory_holds_are_refused(monkeypatch):
+    from course_lib.mixed import cross_products
+
+    monkeypatch.setattr(cross_products, "_memory", lambda: 100_000)
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"a": np.arange(200) % 90, "b": rng.integers(0, 80, 200)})
+    data["y"] = rng.normal(size=200)
+    message = r"formula: .*memory.*90 of 'a', \d\d of 'b', which take 0\.\d GB of 0\.0"
+    with pytest.raises(CourseError, match=message):
+        lmer("y ~ 1 + (1 | a) + (1 | b)", data)

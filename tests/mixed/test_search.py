@@ -263,7 +263,7 @@ def test_start_does_not_matter(formula, seed):
     fit = lmer(formula, unbalanced(seed, sizes, 0.3, 1, 0.2))
     products = fit.standardised.products
     found = [
-        minimise_deviance(products, True, start).deviance
+        minimise_deviance(products, True, start[None]).deviance[0]
         for start in (0.3 * rng.normal(size=(6, products.n_theta)))
     ]
     best = fit.estimate.optimum
