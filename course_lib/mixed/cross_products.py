@@ -150,28 +150,25 @@ class Layout:
     @classmethod
     def of(cls, factors: tuple[FactorArrays, ...]) -> Layout:
         """Find the chain of nested factors with most columns; sort its groups by parent."""
-        chain = max(
-            (_chain(start, factors) for start in range(len(factors))),
-            key=lambda chain: sum(factors[f].n_columns for f in chain),
-        )
-        levels, places, crossed = [], [np.empty(0, int)] * len(factors), []
-        inside = {f: _home(f, chain, factors) for f in range(len(factors)) if f not in chain}
+        chains = [_chain(start, factors) for start in range(len(factors))]
+        chain = max(chains, key=lambda chain: sum(factors[f].n_columns for f in chain))
+        homes = [None if f in chain else _home(f, chain, factors) for f in range(len(factors))]
+        levels, crossed, places = [], [], [np.empty(0, dtype=int)] * len(factors)
         codes = np.zeros(len(factors[0].codes), dtype=np.int64)
+        for f in (f for f, home in enumerate(homes) if f not in chain and home is None):
+            part = Part(factors[f].columns, factors[f].codes, factors[f].n_levels)
+            crossed.append((f, part))
+            places[f] = np.arange(part.n_copies)
         for outer in reversed(chain):
             rank, parent, _ = _within(factors[outer], codes)
-            codes, n_groups = rank[factors[outer].codes], factors[outer].n_levels
-            places[outer] = rank
-            only = Part(factors[outer].columns, np.zeros_like(codes), 1)
-            levels.append(Level(outer, codes, n_groups, parent, only))
-            for f in (f for f, home in inside.items() if home == outer):
+            codes, n_groups, places[outer] = rank[factors[outer].codes], len(rank), rank
+            part = Part(factors[outer].columns, np.zeros_like(codes), 1)
+            levels.append(Level(outer, codes, n_groups, parent, part))
+            for f in (f for f, home in enumerate(homes) if home == outer):
                 rank, parent, copy = _within(factors[f], codes)
                 part = Part(factors[f].columns, copy[factors[f].codes], int(copy.max()) + 1)
                 places[f] = parent[rank] * part.n_copies + copy
                 levels.append(Level(f, codes, n_groups, np.arange(n_groups), part))
-        for f in (f for f, home in inside.items() if home is None):
-            codes = factors[f].codes
-            crossed.append((f, Part(factors[f].columns, codes, factors[f].n_levels)))
-            places[f] = np.arange(factors[f].n_levels)
         return cls(tuple(reversed(levels)), tuple(crossed), tuple(places))
 
     def rows(self, which: np.ndarray) -> Layout:

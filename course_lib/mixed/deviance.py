@@ -12,24 +12,26 @@ needed from the data are cross-products: G and C of every group, K = W'W (see `c
 **Up.** Level by level, innermost first, the random effects of every group are eliminated, as in
 Gaussian elimination. With C = [C_L | C_W], the columns of the group's parents and those of W,
 
-* A = Λ'GΛ + I = R⁻¹R'⁻¹,  B = RΛ',  M = B'B = ΛA⁻¹Λ',  logdet += Σ log|A|
+* A = Λ'GΛ + I,  P = ΛA⁻¹,  M = PΛ',  logdet += Σ log|A|
 * K -= Σ C_W' M C_W
 * D = Σ C_L' M [C_L | C_W] over the groups of one parent is taken from what the parent has: its
   own rows from G and C at the next level, the rest at the levels after that.
 
-**Top.** K is left, for the crossed factors, X and y. With Δ = diag(Λ of the crossed, I) and
-S = Δ'KΔ + diag(I, 0) = LL', and r the last diagonal entry of L,
+A crossed factor is then one group with many columns: G and C are its rows of K, and what is
+eliminated there leaves K smaller.
 
-* ML:   d = logdet + log|S₂₂| + n (1 + log(2πr²/n))
-* REML: d = logdet + log|S₂₂| + 2 log|L_X| + (n-p) (1 + log(2πr²/(n-p)))
+**Top.** K is left, for X and y. With K = LL', and r the last diagonal entry of L,
 
-where S₂₂ belongs to the crossed columns and L_X is the part of L that belongs to X.
+* ML:   d = logdet + n (1 + log(2πr²/n))
+* REML: d = logdet + 2 log|L_X| + (n-p) (1 + log(2πr²/(n-p)))
 
-**Down.** V = ∂d/∂K = Δ ∂d/∂S Δ' starts the way back, outermost first. A group knows V for all
-that lies above it, its parents and W, and
+where L_X is the part of L that belongs to X.
 
-* F = C V C',  T = I - MG,  Q = Σ (GT - T'FT),  ∂d/∂Λ = 2QΛ
-* its own part of V, for the groups below it: V_own,own = M + MFM and V_own,rest = -M C V.
+**Down.** V = ∂d/∂K starts the way back, outermost first. A group knows V for all that lies
+above it, its parents and W, and
+
+* F = C V C',  ∂d/∂Λ = 2 Σ [G - (I - GM) F] P
+* for the groups below it, V_own,own = M + MFM and V_own,rest = -M C V.
 
 The same way down, started from other V, gives the covariances of the random effects. θ = 0
 needs no inverse of Λ, so a singular fit is just a fit. θ may hold many points, and the
@@ -62,8 +64,8 @@ __all__ = [
     "solve",
 ]
 
-LARGE = 50  # from this size on LAPACK's own routine for a symmetric inverse pays
 WIDE = 8  # from so many columns on matrix products group by group pay
+LARGE = 50  # and from so many on LAPACK's routines for symmetric matrices
 
 
 def lambda_matrices(theta: np.ndarray, masks: tuple[np.ndarray, ...]) -> list[np.ndarray]:
@@ -147,19 +149,22 @@ def _swap(A: np.ndarray) -> np.ndarray:
     return A.transpose(2, 1, 0, 3)
 
 
-def _inverse_root(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R lower triangular with R'R = A⁻¹, (q, S, q, J), and log|A|, (S, J), of symmetric A ≥ I.
+def _scaled(A: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    """Return Λ'A, Λ being the same for every copy: (r q, S, c, J) by (S, q, q)."""
+    copies = A.reshape(-1, lam.shape[-1], *A.shape[1:])
+    scaled = np.einsum("sab,kascj->kbscj", lam, copies)
+    return scaled.reshape(len(A), -1, *A.shape[2:])
 
-    R is the inverse of the Cholesky factor. Small ones are computed column by column, for all
-    groups together.
+
+def _inverse_root(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return R = L⁻¹ and log|A|, (S, J), of symmetric A = LL' ≥ I, (q, S, q, J).
+
+    Small ones are computed column by column, for all groups together.
     """
     q = len(A)
     if q > 4:
-        L = np.linalg.cholesky(A.transpose(1, 3, 0, 2))
-        logdet = 2 * np.log(np.einsum("sjaa->sja", L)).sum(axis=-1)
-        return np.linalg.inv(L).transpose(2, 0, 3, 1), logdet
-    if q == 1:
-        return 1 / np.sqrt(A), np.log(A[0, :, 0])
+        L = _cholesky(A.transpose(1, 3, 0, 2))
+        return np.linalg.inv(L).transpose(2, 0, 3, 1), _logdet(L)
     L, R, logdet = np.zeros_like(A), np.zeros_like(A), 0.0
     for k in range(q):
         pivot = A[k, :, k] - (L[k, :, :k] ** 2).sum(axis=1)
@@ -172,245 +177,202 @@ def _inverse_root(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return R, logdet
 
 
-def _times_lambda(A: np.ndarray, lam: np.ndarray) -> np.ndarray:
-    """Multiply A, (k, S, r q, J), by Λ, (S, q, q), in each of the r copies."""
-    blocks = A.reshape(*A.shape[:2], -1, lam.shape[-1], A.shape[3])
-    product = np.einsum("ksrbj,sbc->ksrcj", blocks, lam)
-    return product.reshape(len(A), -1, *A.shape[2:])
+def _logdet(L: np.ndarray) -> np.ndarray:
+    return 2 * np.log(np.einsum("sjaa->sja", L)).sum(axis=-1)
+
+
+def _inverted(A: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return A⁻¹, L⁻¹C and log|A| of a large A = LL', by LAPACK for symmetric matrices."""
+    from scipy.linalg.lapack import dpotri, dtrtrs  # slow to import, and fast where large
+
+    L, C = _cholesky(A.transpose(1, 3, 0, 2)), C.transpose(1, 3, 0, 2)
+    S, J, q, _ = L.shape
+    inverse, H = np.empty_like(L), np.empty((S, J, q, C.shape[3]))
+    for s, j in np.ndindex(S, J):
+        upper = dpotri(L[s, j].T)[0]  # what is below stays zero
+        inverse[s, j] = upper + upper.T - np.diag(upper.diagonal())
+        H[s, j] = dtrtrs(L[s, j].T, C[s if len(C) > 1 else 0, j], trans=1)[0]
+    return inverse.transpose(2, 0, 3, 1), H.transpose(2, 0, 3, 1), _logdet(L)
+
+
+def _cholesky(A: np.ndarray) -> np.ndarray:
+    """Return L with A = LL'; NaN for a matrix that rounding has left indefinite."""
+    try:
+        return np.linalg.cholesky(A)
+    except np.linalg.LinAlgError:
+        if A.ndim == 2:
+            return np.full_like(A, np.nan)
+        return np.array([_cholesky(one) for one in A])
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What the way up leaves at one level for the way down, shapes as in `LevelProducts`."""
+    """What the way up leaves at one level for the way down, shapes as in `LevelProducts`.
 
-    level: LevelProducts
-    gram: np.ndarray  # G and
-    cross: np.ndarray  # C without what the levels below take
+    ``gram`` and ``cross`` are G and C without what the levels below have taken.
+    """
+
+    factor: int
+    gram: np.ndarray
+    cross: np.ndarray
+    inverse: np.ndarray  # A⁻¹
+    P: np.ndarray
     M: np.ndarray
+    level: LevelProducts | None  # None for a crossed factor
+
+
+def _eliminate(
+    f: int, lam: np.ndarray, G: np.ndarray, C: np.ndarray, level: LevelProducts | None = None
+) -> tuple[_Step, np.ndarray, np.ndarray]:
+    """Return the step, H with H'H = C'MC for every group, and Σ log|A|, (S,)."""
+    A = _scaled(_swap(_scaled(G, lam)), lam)
+    A[np.arange(len(A)), :, np.arange(len(A))] += 1.0
+    back = lam.swapaxes(1, 2)
+    if len(A) < LARGE:
+        R, logdet = _inverse_root(A)
+        B = _swap(_scaled(_swap(R), back))  # RΛ': the root of M keeps digits where Λ is large
+        inverse, H = _times(_swap(R), R), _times(B, C)
+        P, M = _times(_swap(B), R), _times(_swap(B), B)
+    else:
+        inverse, H, logdet = _inverted(A, _scaled(C, lam))
+        P = _scaled(inverse, back)
+        M = _scaled(_swap(P), back)
+    return _Step(f, G, C, inverse, P, M, level), H, logdet.sum(axis=-1)
 
 
 def _up(
     lambdas: list[np.ndarray], products: CrossProducts
 ) -> tuple[list[_Step], np.ndarray, np.ndarray]:
-    """Eliminate the levels: steps, what is left of K, (S, w, w), and Σ log|A|, (S,)."""
+    """Eliminate all levels: steps, what is left of K, (S, p + 1, p + 1), and logdet, (S,)."""
     steps, K, logdet, carried = [], products.K, 0.0, None
     for level in products.levels:
         G, C, q, L = level.gram, level.cross, len(level.gram), level.n_above
         if carried is not None:
-            G = G - carried[:q, :, :q]
-            C = C - carried[:q, :, q:]
-            carried = carried[q:, :, q:]
-        lam = lambdas[level.factor]
-        A = _times_lambda(_swap(_times_lambda(G, lam)), lam)
-        A[np.arange(q), :, np.arange(q)] += 1.0
-        R, logdets = _inverse_root(A)
-        B = _times_lambda(R, lam.swapaxes(1, 2))
-        M, BC = _times(_swap(B), B), _times(B, C)
-        K = K - _taken_from_K(BC[:, :, L:], M, level)
-        logdet = logdet + logdets.sum(axis=-1)
+            G, C, carried = G - carried[:q, :, :q], C - carried[:q, :, q:], carried[q:, :, q:]
+        step, H, more = _eliminate(level.factor, lambdas[level.factor], G, C, level)
+        if level.overlaps is not None:
+            K = K - _overlapping(H, step.M, level.overlaps)
+        else:
+            K = K - (H[:, :, L:] @ H[:, :, L:].swapaxes(2, 3)).sum(axis=0)
         if L:
-            D = _summed_for_parents(BC, L, level.parent)
+            D = _summed_for_parents(H, L, level.parent)
             carried = D if carried is None else D + _family_sums(carried, level.parent)
-        steps.append(_Step(level, G, C, M))
+        steps.append(step)
+        logdet = logdet + more
+    for f in products.crossed:
+        n = products.n_levels[f] * lambdas[f].shape[-1]
+        rows = K[:, :n].swapaxes(0, 1)[..., None]
+        step, H, more = _eliminate(f, lambdas[f], rows[:, :, :n], rows[:, :, n:])
+        K = K[:, n:, n:] - (H @ H.swapaxes(2, 3)).sum(axis=0)
+        steps.append(step)
+        logdet = logdet + more
     return steps, K, logdet
 
 
-def _taken_from_K(BC: np.ndarray, M: np.ndarray, level: LevelProducts) -> np.ndarray:
-    """Σ C_W' M C_W over all groups, (S, w, w), from BC_W where M = B'B."""
-    if level.overlaps is None:
-        return (BC @ BC.swapaxes(2, 3)).sum(axis=0)
-    _, S, w, _ = BC.shape
-    k = round(level.overlaps.shape[0] ** 0.5)
+def _overlapping(H: np.ndarray, M: np.ndarray, overlaps: sparse.csc_array) -> np.ndarray:
+    """Σ C'MC over all groups, (S, w, w), where most entries of C are zero."""
+    _, S, w, _ = H.shape
+    k = round(overlaps.shape[0] ** 0.5)
     taken = np.empty((S, w, w))
-    taken[:, :, k:] = (BC @ BC[:, :, k:].swapaxes(2, 3)).sum(axis=0)
+    taken[:, :, k:] = (H @ H[:, :, k:].swapaxes(2, 3)).sum(axis=0)
     taken[:, k:, :k] = taken[:, :k, k:].swapaxes(1, 2)
-    by_pair = level.overlaps @ M.transpose(0, 2, 3, 1).reshape(-1, S)
+    by_pair = overlaps @ M.transpose(0, 2, 3, 1).reshape(-1, S)
     taken[:, :k, :k] = by_pair.T.reshape(S, k, k)
     return taken
 
 
-def _sparse_forms(C: np.ndarray, V_W: np.ndarray, overlaps: sparse.csc_array) -> np.ndarray:
-    """C V C' for every group of the only level, (q, S, q, groups)."""
+def _overlapping_forms(C: np.ndarray, V: np.ndarray, overlaps: sparse.csc_array) -> np.ndarray:
+    """C V C' for every group, (q, S, q, groups), where most entries of C are zero."""
     q, k, J = len(C), round(overlaps.shape[0] ** 0.5), C.shape[-1]
-    F = (overlaps.T @ V_W[:, :k, :k].reshape(len(V_W), -1).T).reshape(q, q, J, -1)
-    F = F.transpose(0, 3, 1, 2)
-    half = V_W[:, k:, :k] @ C[:, :, :k]
-    U_F = half + V_W[:, k:, k:] @ C[:, :, k:]
-    F = F + np.einsum("ascj,bscj->asbj", U_F, C[:, :, k:])
+    F = (overlaps.T @ V[:, :k, :k].reshape(len(V), -1).T).reshape(q, q, J, -1)
+    half = V[:, k:, :k] @ C[:, :, :k]
+    other = half + V[:, k:, k:] @ C[:, :, k:]
+    F = F.transpose(0, 3, 1, 2) + np.einsum("ascj,bscj->asbj", other, C[:, :, k:])
     return F + np.einsum("ascj,bscj->asbj", C[:, :, k:], half)
 
 
-def _families(parent: np.ndarray) -> np.ndarray:
-    """Where the groups of each parent begin."""
-    return np.flatnonzero(np.diff(parent, prepend=-1))
-
-
-def _slices(parent: np.ndarray) -> list[slice]:
-    starts = [*_families(parent).tolist(), len(parent)]
+def _families(parent: np.ndarray) -> list[slice]:
+    """Return the groups of each parent."""
+    starts = np.flatnonzero(np.diff(parent, prepend=-1, append=parent[-1] + 1)).tolist()
     return [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
 
 
 def _family_sums(A: np.ndarray, parent: np.ndarray) -> np.ndarray:
     """Sum over the groups of each parent, along the last axis."""
-    starts = _families(parent)
+    starts = np.flatnonzero(np.diff(parent, prepend=-1))
     return np.add.reduceat(A, starts, axis=-1) if len(starts) < A.shape[-1] else A
 
 
-def _summed_for_parents(BC: np.ndarray, L: int, parent: np.ndarray) -> np.ndarray:
-    """D = Σ C_L' M C over the groups of each parent, (L, S, L + w, parents); M = B'B."""
+def _summed_for_parents(H: np.ndarray, L: int, parent: np.ndarray) -> np.ndarray:
+    """D = Σ H_L'H over the groups of each parent, (L, S, L + w, parents)."""
     if L < WIDE:
-        return _family_sums(np.einsum("aslj,ascj->lscj", BC[:, :, :L], BC), parent)
-    families = _slices(parent)
-    D = np.empty((L, *BC.shape[1:3], len(families)))
-    for k, here in enumerate(families):
-        family = BC[..., here]
-        product = family[:, :, :L] @ family.swapaxes(2, 3)  # (q, S, L, L + w)
-        D[..., k] = product.sum(axis=0).swapaxes(0, 1)
-    return D
+        return _family_sums(np.einsum("aslj,ascj->lscj", H[:, :, :L], H), parent)
+    sums = [
+        (H[:, :, :L, family] @ H[..., family].swapaxes(2, 3)).sum(axis=0)
+        for family in _families(parent)
+    ]
+    return np.array(sums).transpose(2, 1, 3, 0)
 
 
 def _down(
     steps: list[_Step], V_W: np.ndarray
-) -> Iterator[tuple[_Step, np.ndarray, np.ndarray | None]]:
-    """Go back down from V of W, (S, w, w): yield each step, its F = CVC', and V of its parents.
+) -> Iterator[tuple[_Step, np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Go back down from V of X and y, (S, p + 1, p + 1).
 
-    The last is what they know of themselves and of what lies above them,
-    (L, S, L + w, parents).
+    Yields each step with V of W, (S, w, w), what its groups' parents know, V of themselves and
+    of what lies above them, (L, S, L + w, parents), or None, and U = CV.
     """
     V = None
     for i in reversed(range(len(steps))):
         step = steps[i]
-        if step.level.overlaps is not None:
-            yield step, _sparse_forms(step.cross, V_W, step.level.overlaps), None
-            return
-        U = _along(step, V_W, V)
-        F = np.einsum("ascj,bscj->asbj", U, step.cross)
-        yield step, F, V
-        if i:
-            V = _joined(step, F, U, V)
+        sparse_step = step.level is not None and step.level.overlaps is not None
+        U = None if sparse_step else _along(step, V_W, V)
+        yield step, U, V_W, V
+        if i and step.level is None:
+            below = _joined(step, U, None)[..., 0].swapaxes(0, 1)  # (S, n, n + w)
+            n = below.shape[1]
+            V_W = np.concatenate(
+                [below, np.concatenate([below[:, :, n:].swapaxes(1, 2), V_W], axis=2)], axis=1
+            )
+        elif i:
+            V = _joined(step, U, V)
 
 
 def _along(step: _Step, V_W: np.ndarray, V: np.ndarray | None) -> np.ndarray:
     """U = CV for every group, (q, S, L + w, groups)."""
-    C, L = step.cross, step.level.n_above
+    C, L = step.cross, 0 if step.level is None else step.level.n_above
     U = V_W[None] @ C[:, :, L:]
-    if L:
-        U = np.concatenate([np.zeros((*U.shape[:2], L, U.shape[3])), U], axis=2)
-        U += _known_from_parents(C, V, step.level)
-    return U
-
-
-def _known_from_parents(C: np.ndarray, V: np.ndarray, level: LevelProducts) -> np.ndarray:
-    """C V without the part of W with itself: what a group learns from its parents' V."""
-    L = level.n_above
+    if not L:
+        return U
+    U = np.concatenate([np.zeros((*U.shape[:2], L, U.shape[3])), U], axis=2)
+    parent = step.level.parent
     if L < WIDE:
-        V = np.take(V, level.parent, axis=-1)
-        U = np.einsum("aslj,lscj->ascj", C[:, :, :L], V)
+        V = np.take(V, parent, axis=-1)
+        U += np.einsum("aslj,lscj->ascj", C[:, :, :L], V)
         U[:, :, :L] += np.einsum("aswj,lswj->aslj", C[:, :, L:], V[:, :, L:])
         return U
-    U = np.empty((len(C), max(C.shape[1], V.shape[1]), *C.shape[2:]))
-    for k, here in enumerate(_slices(level.parent)):
+    for k, family in enumerate(_families(parent)):
         known = V[..., k].transpose(1, 2, 0)  # (S, L + w, L)
-        U[..., here] = known @ C[:, :, :L, here]
-        U[:, :, :L, here] += known[:, L:].swapaxes(1, 2) @ C[:, :, L:, here]
+        U[..., family] += known @ C[:, :, :L, family]
+        U[:, :, :L, family] += known[:, L:].swapaxes(1, 2) @ C[:, :, L:, family]
     return U
 
 
-def _joined(step: _Step, F: np.ndarray, U: np.ndarray, V: np.ndarray | None) -> np.ndarray:
-    """V of a group's own effects and its parents': (q + L, S, q + L + w, groups)."""
+def _own(step: _Step, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """V of a group's own effects, (q, S, q, J), and of these with all above them."""
     rest = -_times(step.M, U)
-    own = np.concatenate([_own_covariance(step.M, F), rest], axis=2)
+    return step.M - _times(rest, _swap(_times(step.M, step.cross))), rest
+
+
+def _joined(step: _Step, U: np.ndarray, V: np.ndarray | None) -> np.ndarray:
+    """V of a group's own effects and its parents': (q + L, S, q + L + w, groups)."""
+    own, rest = _own(step, U)
+    joined = np.concatenate([own, rest], axis=2)
     if V is None:
-        return own
+        return joined
     V = np.take(V, step.level.parent, axis=-1)
-    above = np.concatenate([_swap(rest[:, :, : step.level.n_above]), V], axis=2)
-    return np.concatenate([own, above])
-
-
-def _own_covariance(M: np.ndarray, F: np.ndarray) -> np.ndarray:
-    return M + _times(M, _times(F, M))
-
-
-@dataclass(frozen=True)
-class _Top:
-    """The end of the way up: S = LL' with its inverse parts, for every response."""
-
-    root_diagonal: np.ndarray  # (S, w), the diagonal of L
-    contrast: np.ndarray  # (S, w), [-u, -β, 1]: W Δ contrast = y - Z₂b₂ - Xβ
-    inverse: np.ndarray  # (S, m, m), of the crossed columns (ML), and of X too (REML)
-
-
-def _top(S: np.ndarray, m: int) -> _Top:
-    """Factorise S, (responses, w, w); a matrix that rounding left indefinite gives NaN."""
-    L = _cholesky(S)
-    if S.shape[-1] < LARGE:
-        root = np.linalg.inv(L)
-        contrast = root[:, -1] * L[:, -1:, -1]
-        inverse = root[:, :m, :m].transpose(0, 2, 1) @ root[:, :m, :m]
-    else:
-        from scipy.linalg.lapack import dpotri, dtrtrs  # slow to import
-
-        # L' is upper triangular as LAPACK stores it; what is below stays zero.
-        last = [dtrtrs(one[:-1, :-1].T, one[-1, :-1])[0] for one in L]
-        contrast = np.hstack([-np.array(last), np.ones((len(L), 1))])
-        inverse = np.empty((len(L), m, m))
-        for i, one in enumerate(L):
-            upper = dpotri(one[:m, :m].T)[0]
-            np.add(upper, upper.T, out=inverse[i])
-            inverse[i, np.arange(m), np.arange(m)] /= 2
-    return _Top(np.einsum("sww->sw", L), contrast, inverse)
-
-
-def _cholesky(S: np.ndarray) -> np.ndarray:
-    try:
-        return np.linalg.cholesky(S)
-    except np.linalg.LinAlgError:
-        if len(S) == 1:
-            return np.full_like(S, np.nan)
-        return np.concatenate([_cholesky(one[None]) for one in S])
-
-
-def _crossed_scale(lambdas: list[np.ndarray], products: CrossProducts, matrix: np.ndarray):
-    """Multiply the crossed columns of `matrix`, (S, k, w), from the right by Δ."""
-    if not products.crossed:
-        return matrix
-    shape = (max(len(matrix), len(lambdas[0])), *matrix.shape[1:])
-    scaled, start = np.broadcast_to(matrix, shape).copy(), 0
-    for f in products.crossed:
-        lam, J = lambdas[f], products.n_levels[f]
-        stop = start + J * lam.shape[-1]
-        blocks = matrix[:, :, start:stop].reshape(len(matrix), -1, lam.shape[-1])
-        product = np.einsum("skb,sbc->skc", blocks, lam)
-        scaled[:, :, start:stop] = product.reshape(shape[0], shape[1], -1)
-        start = stop
-    return scaled
-
-
-def _transposed(lambdas: list[np.ndarray]) -> list[np.ndarray]:
-    return [lam.swapaxes(-1, -2) for lam in lambdas]
-
-
-@dataclass(frozen=True)
-class _Factorisation:
-    lambdas: list[np.ndarray]  # (S, q, q) each
-    steps: list[_Step]
-    K: np.ndarray  # (S, w, w)
-    top: _Top
-    logdet: np.ndarray  # (S,)
-
-
-def _factorise(theta: np.ndarray, products: CrossProducts, reml: bool) -> _Factorisation:
-    """Go up and factorise what is left; θ is (S, n_theta)."""
-    lambdas = lambda_matrices(theta, products.masks)
-    steps, K, logdet = _up(lambdas, products)
-    n_crossed = products.n_crossed
-    half = _crossed_scale(lambdas, products, K)
-    S = _crossed_scale(lambdas, products, half.swapaxes(1, 2))
-    if n_crossed:
-        S[:, np.arange(n_crossed), np.arange(n_crossed)] += 1.0
-    top = _top(S, n_crossed + (products.p if reml else 0))
-    logdet = logdet + 2 * np.log(top.root_diagonal[:, :n_crossed]).sum(axis=1)
-    return _Factorisation(lambdas, steps, K, top, logdet)
+    above = np.concatenate([_swap(rest[:, :, : len(V)]), V], axis=2)
+    return np.concatenate([joined, above])
 
 
 @dataclass(frozen=True)
@@ -420,25 +382,28 @@ class Evaluation:
     Attributes
     ----------
     deviance : ndarray, shape (S,)
-        -2 log-likelihood (ML) or the REML criterion.
+        -2 log-likelihood (ML) or the REML criterion; NaN where rounding leaves nothing.
     r2 : ndarray, shape (S,)
         Penalised residual sum of squares, r² of the module docstring.
     slopes : list of ndarray, each (S, q, q)
         Derivative with respect to every entry of Λ, one array per factor.
-    marginal : list of ndarray
-        One per factor, (q, S, q, groups or 1): the precision that the data have about its
-        effects once the levels below are eliminated, T = G - GMG, kept for the expected
-        information. Copies are counted in q.
+    precisions : list of ndarray, each (q, S, q, groups)
+        One per factor, if asked for: what the data know about the effects of each group, all
+        other effects being known but those below, (G⁻¹ + ΛΛ')⁻¹.
     """
 
     deviance: np.ndarray
     r2: np.ndarray
     slopes: list[np.ndarray]
-    marginal: list[np.ndarray]
+    precisions: list[np.ndarray]
 
 
 def evaluate(
-    theta: np.ndarray, products: CrossProducts, reml: bool, sigma: np.ndarray | None = None
+    theta: np.ndarray,
+    products: CrossProducts,
+    reml: bool,
+    sigma: np.ndarray | None = None,
+    precisions: bool = False,
 ) -> Evaluation:
     r"""Evaluate the deviance at many θ, or one θ per response, or both.
 
@@ -453,6 +418,8 @@ def evaluate(
     sigma : ndarray, shape (S,), optional
         Residual standard deviation. By default it is profiled out; given, the value is
         logdet + ν log(2πσ²) + r²/σ², with ν = n (ML) or n - p (REML).
+    precisions : bool
+        Whether the expected information will be asked for.
 
     Returns
     -------
@@ -460,59 +427,76 @@ def evaluate(
 
     Notes
     -----
-    ∂d/∂S is the inverse of S₂₂ (ML) or of the [Z₂, X] part of S (REML), padded with zeros, plus
-    the rank-one term w cc'/r² with c = [-u, -β, 1] and w = ν, or r²/σ² when σ is given. For a
-    crossed factor the derivative is the sum over its groups of the diagonal blocks of
-    2KΔ ∂d/∂S.
+    With c = [-β, 1], ∂d/∂K is w cc'/r² with w = ν, or r²/σ² when σ is given; for REML it has
+    also the inverse of the X part.
     """
-    f = _factorise(theta, products, reml)
-    nu = products.n - products.p if reml else products.n
-    n_crossed, m = products.n_crossed, f.top.inverse.shape[1]
-    r2 = f.top.root_diagonal[:, -1] ** 2
-    deviance = f.logdet
-    if reml:
-        deviance = deviance + 2 * np.log(f.top.root_diagonal[:, n_crossed:-1]).sum(axis=1)
+    lambdas = lambda_matrices(theta, products.masks)
+    steps, K, logdet = _up(lambdas, products)
+    L, contrast, inverse = _fixed_part(K)
+    p = products.p
+    nu = products.n - p if reml else products.n
+    r2 = L[:, -1] ** 2
     if sigma is None:
-        deviance = deviance + nu * (1 + np.log(2 * np.pi * r2 / nu))
-        weight = nu / r2
+        deviance, weight = logdet + nu * (1 + np.log(2 * np.pi * r2 / nu)), nu / r2
     else:
-        deviance = deviance + nu * np.log(2 * np.pi * sigma**2) + r2 / sigma**2
-        weight = 1 / sigma**2 * np.ones_like(r2)
-    slope = weight[:, None, None] * f.top.contrast[:, :, None] * f.top.contrast[:, None, :]
-    slope[:, :m, :m] += f.top.inverse
-    half = _crossed_scale(_transposed(f.lambdas), products, slope)  # ∂d/∂S Δ'
-    V = _crossed_scale(_transposed(f.lambdas), products, half.swapaxes(1, 2))
-
-    slopes, marginal = [None] * len(products.masks), [None] * len(products.masks)
-    for step, F, _ in _down(f.steps, V):
-        T = -_times(step.M, step.gram)
-        T[np.arange(len(T)), :, np.arange(len(T))] += 1.0
-        GT = _times(step.gram, T)
-        Q = GT.sum(axis=-1) - _times(_swap(T), _times(F, T)).sum(axis=-1)
-        r = step.level.n_copies
-        blocks = Q.reshape(r, -1, Q.shape[1], r, len(Q) // r)
-        Q = np.einsum("kaskb->sab", blocks)
-        slopes[step.level.factor] = 2 * Q @ f.lambdas[step.level.factor]
-        marginal[step.level.factor] = GT
-    start = 0
-    for factor in products.crossed:
-        J, q = products.n_levels[factor], len(products.masks[factor])
-        rows = slice(start, start + J * q)
-        left = f.K[:, rows].reshape(len(f.K), J, q, -1)
-        right = half[:, rows].reshape(len(half), J, q, -1)
-        slopes[factor] = 2 * np.einsum("sjaw,sjbw->sab", left, right)
-        marginal[factor] = _crossed_marginal(f.K[:, rows, rows], f.lambdas[factor])
-        start = rows.stop
-    return Evaluation(deviance, r2, slopes, marginal)
+        deviance = logdet + nu * np.log(2 * np.pi * sigma**2) + r2 / sigma**2
+        weight = np.ones_like(r2) / sigma**2
+    V = weight[:, None, None] * contrast[:, :, None] * contrast[:, None, :]
+    if reml:
+        deviance = deviance + 2 * np.log(L[:, :-1]).sum(axis=1)
+        V[:, :p, :p] += inverse
+    slopes, known = [None] * len(products.masks), [None] * len(products.masks)
+    for step, U, V_W, _ in _down(steps, V):
+        slopes[step.factor] = _slope(step, U, V_W, lambdas[step.factor])
+        if precisions:
+            known[step.factor] = _precision(step.gram, lambdas[step.factor])
+    return Evaluation(deviance, r2, slopes, known)
 
 
-def _crossed_marginal(K: np.ndarray, lam: np.ndarray) -> np.ndarray:
-    """G - GMG from the diagonal blocks of K, as if the groups were a level of their own."""
-    S, q = len(K), lam.shape[-1]
-    J = K.shape[-1] // q
-    G = np.einsum("sjajb->asbj", K.reshape(S, J, q, J, q))
-    covariance = (lam @ lam.swapaxes(1, 2)).transpose(1, 0, 2)
-    A = np.einsum("asb,bscj->ascj", covariance, G)
+def _fixed_part(K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Diagonal of L, contrast [-β, 1], (S, p + 1), and inverse of the X part, (S, p, p)."""
+    L = _cholesky(K)
+    root = np.linalg.inv(L)
+    inverse = root[:, :-1, :-1].swapaxes(1, 2) @ root[:, :-1, :-1]
+    return np.einsum("sww->sw", L), root[:, -1] * L[:, -1:, -1], inverse
+
+
+def _slope(step: _Step, U: np.ndarray | None, V_W: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    """2 Σ [G - (I - GM) F] P over all groups and copies, (S, q, q)."""
+    G, C, M, P = step.gram, step.cross, step.M, step.P
+    if U is not None and len(G) >= WIDE:
+        return 2 * _copy_sums(G - _times(U - _times(G, _times(M, U)), _swap(C)), P, lam)
+    if U is None:
+        F = _overlapping_forms(C, V_W, step.level.overlaps)
+    else:
+        F = np.einsum("ascj,bscj->asbj", U, C)
+    slope = 2 * _copy_sums(G - F + _times(G, _times(M, F)), P, lam)
+    # Where Λ is large I - GM is the small difference of large numbers. It is not needed where
+    # Λ has an inverse: then Λ' times the slope is 2 Σ (I - A⁻¹ - P'FP).
+    size = np.abs(np.einsum("saa->sa", lam))
+    large = (size.min(axis=1) > 1) & (size.max(axis=1) > 100)
+    if large.any() and len(G) == lam.shape[-1]:
+        lost = step.inverse + _times(_swap(P), _times(F, P))
+        kept = G.shape[-1] * np.eye(len(G)) - lost.sum(axis=-1).swapaxes(0, 1)
+        slope[large] = 2 * np.linalg.solve(lam.swapaxes(1, 2)[large], kept[large])
+    return slope
+
+
+def _copy_sums(A: np.ndarray, B: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    """Sum the diagonal blocks of A B, one per copy, over all groups."""
+    q = lam.shape[-1]
+    A = A.reshape(-1, q, *A.shape[1:])
+    B = B.reshape(*B.shape[:2], -1, q, B.shape[3])
+    return np.einsum("kasmj,mskbj->sab", A, B)
+
+
+def _precision(G: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    """(G⁻¹ + ΛΛ')⁻¹ for every group, each copy taken by itself: (q, S, q, copies × groups)."""
+    q = lam.shape[-1]
+    G = np.einsum("kaskbj->asbkj", G.reshape(-1, q, G.shape[1], len(G) // q, q, G.shape[3]))
+    G = G.reshape(q, -1, q, G.shape[3] * G.shape[4])
+    D = (lam @ lam.swapaxes(1, 2)).transpose(1, 0, 2)
+    A = np.einsum("asb,bscj->ascj", D, G)
     A[np.arange(q), :, np.arange(q)] += 1.0
     return _times(G, np.linalg.inv(A.transpose(1, 3, 0, 2)).transpose(2, 0, 3, 1))
 
@@ -585,73 +569,50 @@ def solve(
     -------
     Solution
     """
-    f = _factorise(theta, products, reml=True)
-    p, n_crossed = products.p, products.n_crossed
-    nu = products.n - p if reml else products.n
-    contrast, inverse = f.top.contrast, f.top.inverse
-    modes, covariances = [], []
-    if random:
-        modes, covariances = _random_effects(f, products)
+    lambdas = lambda_matrices(theta, products.masks)
+    steps, K, _ = _up(lambdas, products)
+    L, contrast, inverse = _fixed_part(K)
+    nu = products.n - products.p if reml else products.n
+    modes, covariances = _random_effects(steps, contrast, products) if random else ([], [])
     return Solution(
-        beta=-contrast[:, n_crossed : n_crossed + p],
-        sigma=f.top.root_diagonal[:, -1] / np.sqrt(nu),
-        unscaled_cov_beta=inverse[:, n_crossed:, n_crossed:],
+        beta=-contrast[:, :-1],
+        sigma=L[:, -1] / np.sqrt(nu),
+        unscaled_cov_beta=inverse,
         modes=modes,
         unscaled_cov_modes=covariances,
     )
 
 
 def _random_effects(
-    f: _Factorisation, products: CrossProducts
+    steps: list[_Step], contrast: np.ndarray, products: CrossProducts
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Modes and their covariances of all factors: the way down with V = vv' and with S₂₂⁻¹."""
+    """Modes and their covariances of all factors.
+
+    b = M C v, where v holds what is taken off y above: minus the parents' modes and [-β, 1].
+    The covariances, β being known, are the way down from V = 0.
+    """
     modes, covariances = [None] * len(products.masks), [None] * len(products.masks)
-    back = _transposed(f.lambdas)
-    v_W = _crossed_scale(back, products, f.top.contrast[:, None])[:, 0]
-    V_W = _top_covariance(f, products, products.n_crossed)
-    below, v = {}, None
-    for step, F, _ in _down(f.steps, V_W):
-        below[step.level.factor] = _own_covariance(step.M, F)
-    for i in reversed(range(len(f.steps))):
-        step = f.steps[i]
-        L = step.level.n_above
-        sums = np.einsum("aswj,sw->asj", step.cross[:, :, L:], v_W)
+    v_W, v = contrast, np.empty((0, len(contrast), 1))
+    for step, U, V_W, V in _down(steps, np.zeros((len(contrast), *contrast.shape[1:] * 2))):
+        C, L = step.cross, len(v)
+        sums = np.einsum("aswj,sw->asj", C[:, :, L:], v_W)
         if L:
-            sums += np.einsum("aslj,lsj->asj", step.cross[:, :, :L], v)
+            parents = np.take(v, step.level.parent, axis=-1)
+            sums += np.einsum("aslj,lsj->asj", C[:, :, :L], parents)
         b = np.einsum("asbj,bsj->asj", step.M, sums)
-        factor, r = step.level.factor, step.level.n_copies
-        place, q = products.places[factor], len(b) // r
+        if step.level is None:
+            v_W = np.hstack([-b[:, :, 0].T, v_W])
+        else:
+            v = np.concatenate([-b, parents]) if L else -b
+        own, _ = _own(step, _along(step, V_W, V) if U is None else U)
+        f, q = step.factor, len(products.masks[step.factor])
         S, J = b.shape[1:]
-        spread = b.reshape(r, q, S, J).transpose(2, 3, 0, 1).reshape(S, J * r, q)
-        modes[factor] = spread[:, place]
-        own = np.einsum("kaskbj->sjkab", below[factor].reshape(r, q, S, r, q, J))
-        covariances[factor] = own.reshape(S, J * r, q, q)[:, place]
-        v = -b if not L else np.concatenate([-b, v])
-        if i:
-            v = v[..., f.steps[i - 1].level.parent]
-    start = 0
-    for factor in products.crossed:
-        J, q = products.n_levels[factor], len(products.masks[factor])
-        here = slice(start, start + J * q)
-        modes[factor] = -v_W[:, here].reshape(-1, J, q)
-        blocks = V_W[:, here, here].reshape(-1, J, q, J, q)
-        covariances[factor] = np.einsum("sjajb->sjab", blocks)
-        start = here.stop
+        r, place = len(b) // q, products.places[f]
+        by_group = b.reshape(r, q, S, J).transpose(2, 3, 0, 1).reshape(S, -1, q)
+        modes[f] = by_group[:, place]
+        own = np.einsum("kaskbj->sjkab", own.reshape(r, q, -1, r, q, J))
+        covariances[f] = own.reshape(S, -1, q, q)[:, place]
     return modes, covariances
-
-
-def _top_covariance(f: _Factorisation, products: CrossProducts, m: int) -> np.ndarray:
-    """Δ S⁻¹ Δ' of the first m columns of W, the others fixed; (S, w, w)."""
-    S, w = f.top.contrast.shape
-    V = np.zeros((S, w, w))
-    V[:, :m, :m] = f.top.inverse[:, :m, :m]
-    if m < f.top.inverse.shape[1]:
-        extra = f.top.inverse[:, :m, m:]
-        corner = np.linalg.inv(f.top.inverse[:, m:, m:])
-        V[:, :m, :m] -= extra @ corner @ extra.swapaxes(1, 2)
-    back = _transposed(f.lambdas)
-    half = _crossed_scale(back, products, V).swapaxes(1, 2)
-    return _crossed_scale(back, products, half)
 
 
 def chain_covariances(
@@ -672,7 +633,10 @@ def chain_covariances(
     top : ndarray, shape (w, w)
         Of the crossed random effects and β.
     """
-    f = _factorise(np.asarray(theta, dtype=float)[None], products, reml=True)
-    V_W = _top_covariance(f, products, f.top.inverse.shape[1])
-    *_, (step, F, V) = _down(f.steps, V_W)
-    return _joined(step, F, _along(step, V_W, V), V)[:, 0], V_W[0]
+    theta = np.asarray(theta, dtype=float)[None]
+    steps, K, _ = _up(lambda_matrices(theta, products.masks), products)
+    V = np.zeros_like(K)
+    V[:, :-1, :-1] = _fixed_part(K)[2]
+    *_, (step, U, V_W, V) = _down(steps, V)
+    U = _along(step, V_W, V) if U is None else U
+    return _joined(step, U, V)[:, 0], V_W[0]

@@ -137,239 +137,221 @@ def minimise_deviance(
     """
     search = _Search(products, reml)
     if start is not None:
-        return search.settled(np.array(start, dtype=float), np.arange(len(start)))
+        everyone = np.arange(len(start))
+        search.descend(np.array(start, dtype=float), everyone)
+        return search.settled(everyone)
     on_diagonal = diagonal(products.masks)
     identity = on_diagonal.astype(float)
-    S = len(products.K)
-    best = search.settled(search.scored(np.tile(identity, (S, 1))), np.arange(S))
+    everyone = np.arange(len(products.K))
+    search.descend(search.scored(np.tile(identity, (len(everyone), 1))), everyone)
+    best = search.settled(everyone)
     pairs = zip(products.masks, products.n_levels, strict=True)
     few = any(len(mask) > 1 and n_levels <= FEW_GROUPS for mask, n_levels in pairs)
-    doubtful = (best.theta[:, on_diagonal] < SINGULAR).any(axis=1) | few
-    again = np.flatnonzero(doubtful)
+    again = np.flatnonzero((best.theta[:, on_diagonal] < SINGULAR).any(axis=1) | few)
     if not len(again) or len(identity) == 1 or products.n_crossed > MANY_COLUMNS:
         return best
     starts = [0.1 * identity, 10 * identity]
     if not on_diagonal.all():
         starts += [np.where(on_diagonal, 0.5, sign) for sign in (1.0, -1.0)]
-    which = np.repeat(again, len(starts))
-    others = search.settled(np.tile(starts, (len(again), 1)), which)
-    theta, deviance = best.theta.copy(), best.deviance.copy()
-    gradient, converged = best.gradient.copy(), best.converged.copy()
-    by_start = others.deviance.reshape(len(again), -1)
-    lowest = np.nanargmin(np.where(np.isnan(by_start), np.inf, by_start), axis=1)
-    lowest += np.arange(len(again)) * len(starts)
-    lower = others.deviance[lowest] < deviance[again]
-    at, of = again[lower], lowest[lower]
-    theta[at], deviance[at] = others.theta[of], others.deviance[of]
-    gradient[at], converged[at] = others.gradient[of], others.converged[of]
-    return Optimum(theta, deviance, gradient, converged, search.n_evaluations)
+    search.descend(np.tile(starts, (len(again), 1)), np.repeat(again, len(starts)))
+    return search.settled(again)
 
 
 class _Search:
-    """The searches of one model; counts the evaluations."""
+    """The search of one model: the best place known for every response, and how it was found.
+
+    A place is tried for the response of that number in `which`, which may name one repeatedly.
+    """
 
     def __init__(self, products: CrossProducts, reml: bool):
-        self.products, self.reml = products, reml
-        self.nu = products.n - products.p if reml else products.n
-        self.masks = products.masks
-        self.size = max(products.n_levels)
+        self.products, self.reml, self.masks = products, reml, products.masks
         self.on_diagonal = diagonal(products.masks)
+        self.size = max(products.n_levels)
         self.n_evaluations = 0
+        self.theta = self.gradient = np.empty((0, products.n_theta))
+        self.deviance = np.empty(0)
 
-    def evaluate(self, theta: np.ndarray, which: np.ndarray) -> Evaluation:
+    def evaluate(
+        self, theta: np.ndarray, which: np.ndarray, precisions: bool = False
+    ) -> Evaluation:
         self.n_evaluations += 1
-        return evaluate(theta, self.products.responses(which), self.reml)
+        products = self.products.responses(which)
+        return evaluate(theta, products, self.reml, precisions=precisions)
+
+    def scaled(self, gradient: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """Return the gradient in units of θ, or of 1 where θ is smaller."""
+        return gradient * np.maximum(1.0, np.abs(theta))
+
+    def keep(
+        self,
+        which: np.ndarray,
+        theta: np.ndarray,
+        deviance: np.ndarray,
+        gradient: np.ndarray,
+        worse: float = 0.0,
+    ) -> None:
+        """Take places that are lower than the best known, or not more than `worse` above."""
+        missing = which.max(initial=-1) + 1 - len(self.deviance)
+        if missing > 0:
+            unknown = np.full((missing, theta.shape[1]), np.nan)
+            self.theta = np.concatenate([self.theta, unknown])
+            self.gradient = np.concatenate([self.gradient, unknown])
+            self.deviance = np.append(self.deviance, np.full(missing, np.inf))
+        order = np.lexsort((deviance, which))
+        order = order[np.unique(which[order], return_index=True)[1]]  # the lowest for each
+        order = order[~(deviance[order] > self.deviance[which[order]] + worse)]
+        at = which[order]
+        self.theta[at], self.deviance[at] = theta[order], deviance[order]
+        self.gradient[at] = gradient[order]
 
     def scored(self, theta: np.ndarray) -> np.ndarray:
-        """Two steps of Fisher scoring on D = ΛΛ'; θ with the lowest deviance on the way."""
+        """Return the lowest place that two steps of Fisher scoring on D = ΛΛ' come by."""
         which = np.arange(len(theta))
-        directions = [np.array(_symmetric_units(mask)) for mask in self.masks]
         best, lowest = theta, np.full(len(theta), np.inf)
         for step in range(3):
-            found = self.evaluate(theta, which)
+            found = self.evaluate(theta, which, precisions=step < 2)
             lower = found.deviance < lowest
             best = np.where(lower[:, None], theta, best)
             lowest = np.where(lower, found.deviance, lowest)
-            if step == 2:
-                break
-            lambdas = lambda_matrices(theta, self.masks)
-            units = [np.broadcast_to(E, (len(theta), *E.shape)) for E in directions]
-            slope = _along(_by_covariance(found, lambdas), units)
-            moves = _solve(self._information(found, units), slope)
-            theta, start = [], 0
-            for lam, E in zip(lambdas, directions, strict=True):
-                move = np.einsum("sk,kab->sab", moves[:, start : start + len(E)], E)
-                theta.append(_root(lam @ lam.swapaxes(1, 2) - move))
-                start += len(E)
-            theta = pack(theta, self.masks)
+            if step < 2:
+                lambdas = lambda_matrices(theta, self.masks)
+                units = _units(lambdas, self.masks)
+                inverse = _inverse(self.information(found, units))
+                move = np.einsum("sab,sb->sa", inverse, pack(found.slopes, self.masks))
+                moves = np.split(move, np.cumsum([E.shape[1] for E in units])[:-1], axis=1)
+                roots = [
+                    _root(lam @ lam.swapaxes(1, 2) - np.einsum("sk,skab->sab", x, E))
+                    for lam, x, E in zip(lambdas, moves, units, strict=True)
+                ]
+                theta = pack(roots, self.masks)
         return best
 
-    def _information(self, found: Evaluation, units: list[np.ndarray]) -> np.ndarray:
+    def information(self, found: Evaluation, units: list[np.ndarray]) -> np.ndarray:
         """Return expected second derivatives of d along directions of D, σ² being profiled out.
 
         Σ tr(T E T E') for one factor, its groups taken as independent, less what σ² shares.
         """
-        S = len(found.deviance)
-        k = sum(E.shape[1] for E in units)
-        information, shared, start = np.zeros((S, k, k)), np.zeros((S, k)), 0
-        for T, E, mask in zip(found.marginal, units, self.masks, strict=True):
+        nu = self.products.n - self.products.p if self.reml else self.products.n
+        k = self.products.n_theta
+        information = np.zeros((len(found.deviance), k, k))
+        shared = np.zeros((len(found.deviance), k))
+        start = 0
+        for T, E in zip(found.precisions, units, strict=True):
             here = slice(start, start + E.shape[1])
-            q = len(mask)
-            r, J = len(T) // q, T.shape[-1]
-            T = T.reshape(r, q, -1, r, q, J)
-            moments = np.einsum("kasmbj,mcskdj->sabcd", T, T)
+            moments = np.einsum("asbj,csdj->sabcd", T, T)
             information[:, here, here] = np.einsum("sabcd,sebc,sfda->sef", moments, E, E)
-            shared[:, here] = np.einsum("kaskbj,seba->se", T, E)
+            shared[:, here] = np.einsum("asbj,seba->se", T, E)
             start = here.stop
-        return information - shared[:, :, None] * shared[:, None, :] / self.nu
+        return information - shared[:, :, None] * shared[:, None, :] / nu
 
-    def _curvature(self, found: Evaluation, theta: np.ndarray) -> np.ndarray:
-        """Return the expected information on θ, with the curvature that ΛΛ' has by itself."""
-        lambdas = lambda_matrices(theta, self.masks)
-        units = []
-        for lam, mask in zip(lambdas, self.masks, strict=True):
-            half = np.array(_units(mask)) @ lam.swapaxes(1, 2)[:, None]
-            units.append(half + half.swapaxes(2, 3))
-        curvature, start = self._information(found, units), 0
-        for Q, mask in zip(_by_covariance(found, lambdas), self.masks, strict=True):
+    def bend(self, found: Evaluation, theta: np.ndarray) -> np.ndarray:
+        """Return what ΛΛ' is curved by itself: 2Q within a column of Λ, with Q = ∂d/∂D.
+
+        Where Λ goes to zero it is all the curvature there is; where it is negative it goes.
+        """
+        bend = np.zeros((*theta.shape, theta.shape[1]))
+        lambdas, start = lambda_matrices(theta, self.masks), 0
+        for lam, slope, mask in zip(lambdas, found.slopes, self.masks, strict=True):
+            k = np.arange(len(mask))
+            lam[:, k, k] = np.where(np.abs(lam[:, k, k]) < 1e-3, 1e-3, lam[:, k, k])
+            Q = np.linalg.solve(lam.swapaxes(1, 2), slope.swapaxes(1, 2))  # twice Q
             values, vectors = np.linalg.eigh((Q + Q.swapaxes(1, 2)) / 2)
             Q = (vectors * np.maximum(values, 0)[:, None]) @ vectors.swapaxes(1, 2)
             columns, rows = np.nonzero(mask.T)
             here = slice(start, start + len(rows))
-            same = columns[:, None] == columns
-            curvature[:, here, here] += 2 * same * Q[:, rows[:, None], rows]
+            bend[:, here, here] = (columns[:, None] == columns) * Q[:, rows[:, None], rows]
             start = here.stop
-        return curvature
+        return bend
 
-    def settled(self, theta: np.ndarray, which: np.ndarray) -> Optimum:
-        """Search by BFGS, look away from zeros, and put what vanishes at zero."""
-        theta, deviance, gradient = self._bfgs(theta, which)
-        for k in np.flatnonzero(self.on_diagonal):
-            # A search that ends at a zero ends at an optimum or, by symmetry, at a saddle.
-            near = np.flatnonzero(np.abs(theta[:, k]) < 0.01)
-            for trial in (0.05, 0.3) if len(near) else ():
-                moved = theta[near]
-                moved[:, k] = trial
-                lower = self.evaluate(moved, which[near]).deviance < deviance[near] - 1e-6
-                if lower.any():
-                    at = near[lower]
-                    again = self._bfgs(moved[lower], which[at])
-                    better = again[1] < deviance[at]
-                    at = at[better]
-                    theta[at], deviance[at], gradient[at] = (part[better] for part in again)
-            tiny = np.flatnonzero((np.abs(theta[:, k]) < SINGULAR) & (theta[:, k] != 0))
-            if len(tiny):
-                moved = theta[tiny]
-                moved[:, k] = 0.0
-                found = self.evaluate(moved, which[tiny])
-                same = found.deviance <= deviance[tiny] + 1e-7
-                at = tiny[same]
-                theta[at], deviance[at] = moved[same], found.deviance[same]
-                gradient[at] = pack(found.slopes, self.masks)[same]
-        lambdas = lambda_matrices(theta, self.masks)
-        signs = [np.where(np.einsum("saa->sa", lam) < 0, -1.0, 1.0) for lam in lambdas]
-        flips = [
-            np.ones_like(lam) * sign[:, None] for lam, sign in zip(lambdas, signs, strict=True)
-        ]
-        flips = pack(flips, self.masks)
-        scaled = gradient * np.maximum(1.0, np.abs(theta))
-        converged = (scaled**2 < 4e-7 * self.size).all(axis=1)
-        return Optimum(theta * flips, deviance, gradient * flips, converged, self.n_evaluations)
+    def descend(self, theta: np.ndarray, which: np.ndarray) -> None:
+        """BFGS with backtracking from every place; each has its own step and curvature.
 
-    def _bfgs(
-        self, theta: np.ndarray, which: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """BFGS with backtracking on every response; each has its own step and curvature.
-
-        Ends where the decrease that the next step promises, and the gradient, are lost in
-        rounding, or where no shorter step goes down any more.
+        Ends where the decrease that the next step promises is lost in rounding, or where no
+        shorter step goes down any more.
         """
-        found = self.evaluate(theta, which)
+        found = self.evaluate(theta, which, precisions=True)
         value, slope = found.deviance.copy(), pack(found.slopes, self.masks)
-        inverse = _inverse(self._curvature(found, theta))
+        units = _units(lambda_matrices(theta, self.masks), self.masks)
+        inverse = _inverse(self.information(found, units) + self.bend(found, theta))
         theta, step = theta.copy(), np.ones(len(theta))
-        done = np.isnan(value)
         for _ in range(200):
-            on = np.flatnonzero(~done & (step > 1e-9))
+            direction = -np.einsum("sab,sb->sa", inverse, slope)
+            promised = -np.einsum("sa,sa->s", slope, direction)
+            on = np.flatnonzero((promised > 1e-12) & (step > 1e-9))
             if not len(on):
                 break
-            g = slope[on]
-            direction = -np.einsum("sab,sb->sa", inverse[on], g)
-            promised = -np.einsum("sa,sa->s", g, direction)
-            steep = (np.abs(g) * np.maximum(1.0, np.abs(theta[on]))).max(axis=1)
-            small = promised < 1e-12
-            flat = small & (steep**2 < 4e-8 * self.size)
-            done[on[flat]] = True
-            lost = on[small & ~flat]  # the curvature cannot be right: begin it anew
-            inverse[lost] = np.eye(theta.shape[1]) / self.size
-            on = on[~small]
-            if not len(on):
-                continue
-            g, direction = g[~small], direction[~small]
-            length = np.linalg.norm(direction, axis=1)
+            length = np.linalg.norm(direction[on], axis=1)
             longest = 2 + 2 * np.linalg.norm(theta[on], axis=1)
-            move = (step[on] * np.minimum(1, longest / length))[:, None] * direction
+            move = (step[on] * np.minimum(1, longest / length))[:, None] * direction[on]
             new = self.evaluate(theta[on] + move, which[on])
             new_slope = pack(new.slopes, self.masks)
-            allowed = value[on] + 1e-4 * np.einsum("sa,sa->s", g, move)
-            good = new.deviance <= allowed
+            before, after = (np.einsum("sa,sa->s", g, move) for g in (slope[on], new_slope))
+            good = new.deviance <= value[on] + 1e-4 * before
             # Near the end a decrease drowns in rounding, and the slope along the step decides.
-            before, after = (np.einsum("sa,sa->s", k, move) for k in (g, new_slope))
             noise = ROUNDING * np.abs(value[on]) * (1 + (theta[on] ** 2).max(axis=1))
-            level = new.deviance <= value[on] + noise
-            good |= level & (np.abs(after) <= 0.9 * np.abs(before))
+            good |= (new.deviance <= value[on] + noise) & (
+                np.abs(after) <= 0.9 * np.abs(before)
+            )
             step[on] = np.where(good, 1.0, 0.3 * step[on])
-            at, s, y = on[good], move[good], (new_slope - g)[good]
+            at, s, y = on[good], move[good], (new_slope - slope[on])[good]
             inverse[at] = _updated(inverse[at], s, y)
             theta[at] += s
             value[at], slope[at] = new.deviance[good], new_slope[good]
-        return theta, value, slope
+        self.keep(which, theta, value, slope)
+
+    def settled(self, which: np.ndarray) -> Optimum:
+        """Look away from zeros, put what vanishes at zero, and turn signs."""
+        for k in np.flatnonzero(self.on_diagonal):
+            # A search that ends at a zero ends at an optimum or, by symmetry, at a saddle.
+            near = which[np.abs(self.theta[which, k]) < 0.01]
+            for trial in (0.05, 0.3) if len(near) else ():
+                moved = self.theta[near]
+                moved[:, k] = trial
+                lower = self.evaluate(moved, near).deviance < self.deviance[near] - 1e-6
+                if lower.any():
+                    self.descend(moved[lower], near[lower])
+            tiny = which[np.abs(self.theta[which, k]) < SINGULAR]
+            tiny = tiny[self.theta[tiny, k] != 0]
+            if len(tiny):
+                moved = self.theta[tiny]
+                moved[:, k] = 0.0
+                found = self.evaluate(moved, tiny)
+                slope = pack(found.slopes, self.masks)
+                self.keep(tiny, moved, found.deviance, slope, worse=1e-7)
+        lambdas = lambda_matrices(self.theta, self.masks)
+        signs = [np.where(np.einsum("saa->sa", lam) < 0, -1.0, 1.0) for lam in lambdas]
+        flips = [np.ones_like(lam) * s[:, None] for lam, s in zip(lambdas, signs, strict=True)]
+        flips = pack(flips, self.masks)
+        scaled = self.scaled(self.gradient, self.theta)
+        converged = (scaled**2 < 4e-7 * self.size).all(axis=1)
+        theta, gradient = self.theta * flips, self.gradient * flips
+        return Optimum(theta, self.deviance, gradient, converged, self.n_evaluations)
 
 
-def _units(mask: np.ndarray) -> list[np.ndarray]:
-    """Return the q × q matrices with a one at each free entry of Λ, in the order of θ."""
-    columns, rows = np.nonzero(mask.T)
-    unit = np.eye(len(mask))
-    return [np.outer(unit[r], unit[c]) for r, c in zip(rows, columns, strict=True)]
-
-
-def _symmetric_units(mask: np.ndarray) -> list[np.ndarray]:
-    return [(unit + unit.T) / 2 for unit in _units(mask)]
-
-
-def _by_covariance(found: Evaluation, lambdas: list[np.ndarray]) -> list[np.ndarray]:
-    """Return Q = ∂d/∂D with D = ΛΛ', from ∂d/∂Λ = 2QΛ, Λ kept from being singular."""
-    derivatives = []
-    for slope, lam in zip(found.slopes, lambdas, strict=True):
-        safe = lam.copy()
-        k = np.arange(lam.shape[-1])
-        small = np.abs(safe[:, k, k]) < 1e-3
-        safe[:, k, k] = np.where(small, 1e-3, safe[:, k, k])
-        Q = np.linalg.solve(safe.swapaxes(1, 2), slope.swapaxes(1, 2)) / 2
-        derivatives.append((Q + Q.swapaxes(1, 2)) / 2)
-    return derivatives
-
-
-def _along(matrices: list[np.ndarray], units: list[np.ndarray]) -> np.ndarray:
-    pairs = zip(matrices, units, strict=True)
-    return np.concatenate([np.einsum("sab,skab->sk", Q, E) for Q, E in pairs], axis=1)
+def _units(lambdas: list[np.ndarray], masks: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """How D = ΛΛ' moves with each free entry of Λ, one (S, entries, q, q) per factor."""
+    units = []
+    for lam, mask in zip(lambdas, masks, strict=True):
+        columns, rows = np.nonzero(mask.T)
+        half = np.zeros((len(lam), len(rows), *mask.shape))
+        half[:, np.arange(len(rows)), rows] = lam.transpose(2, 0, 1)[columns].swapaxes(0, 1)
+        units.append(half + half.swapaxes(2, 3))
+    return units
 
 
 def _inverse(curvature: np.ndarray) -> np.ndarray:
-    """Inverse of a symmetric matrix, its eigenvalues kept away from zero and positive."""
-    curvature = np.where(np.isfinite(curvature), curvature, 0.0)
-    values, vectors = np.linalg.eigh(curvature)
-    floor = np.maximum(1e-4 * values[:, -1:], 1e-8)
-    return (vectors / np.maximum(values, floor)[:, None]) @ vectors.swapaxes(1, 2)
-
-
-def _solve(information: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    return np.einsum("sab,sb->sa", _inverse(information), slope)
+    """Inverse of symmetric matrices, eigenvalues lifted to 1e-4 in units of the diagonals."""
+    curvature = np.nan_to_num(curvature)
+    size = np.sqrt(np.maximum(np.einsum("skk->sk", curvature), 1e-8))
+    units = size[:, :, None] * size[:, None, :]
+    values, vectors = np.linalg.eigh(curvature / units)
+    inverse = (vectors / np.maximum(values, 1e-4)[:, None]) @ vectors.swapaxes(1, 2)
+    return inverse / units
 
 
 def _root(D: np.ndarray) -> np.ndarray:
     """Lower-triangular root of D, (S, q, q), after lifting eigenvalues to 1e-4 or more."""
-    values, vectors = np.linalg.eigh(np.where(np.isfinite(D), D, np.eye(D.shape[-1])))
+    values, vectors = np.linalg.eigh(np.nan_to_num(D))
     values = np.clip(values, 1e-4, 1e8)
     return np.linalg.cholesky((vectors * values[:, None]) @ vectors.swapaxes(1, 2))
 
