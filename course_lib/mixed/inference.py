@@ -9,12 +9,19 @@ half puts them into labelled tables. The variance parameters are ψ = (θ, log �
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from course_lib.errors import check_choice, check_count, check_probability, check_rng
+from course_lib.errors import (
+    check_choice,
+    check_count,
+    check_probability,
+    check_rng,
+    listing,
+)
 from course_lib.mixed import search
 from course_lib.mixed.bootstrap import refit_all
 from course_lib.mixed.cross_products import CrossProducts, recombine
@@ -24,6 +31,7 @@ from course_lib.mixed.prediction import response_sampler
 from course_lib.mixed.scaling import Standardised, places, sd_cor
 from course_lib.mixed.search import Estimate, minimise_deviance, parameter_vector
 
+REACH = 60  # standard errors: farther than any end of an interval
 STEP = 1e-4  # for differences of exact gradients: error about STEP² relative
 
 
@@ -177,6 +185,9 @@ def profile_variance(
     hessian = deviance_hessian(best, products, reml=False)
     curvature = np.linalg.pinv(hessian, rcond=1e-8, hermitian=True)
 
+    # About the standard errors of ψ: in these units the room is round, as SLSQP likes it.
+    units = np.clip(np.sqrt(2 * curvature.diagonal()), 1e-6, 0.3)
+
     def parameter(psi):
         if place is None:
             return psi[-1], np.eye(len(psi))[-1]
@@ -202,7 +213,8 @@ def profile_variance(
         starts = [best - sign * share * reach for share in (0.9, 0.4)]
         if place is not None:
             starts.append(_far_start(best, place, sign, standardised))
-        ends.append(sign * _constrained_minimum(parameter, room, sign / size, starts) * size)
+        end = _constrained_minimum(parameter, room, sign / size, best, units, starts)
+        ends.append(sign * size * end)
     if place is None:
         lower, upper = np.exp(ends) * standardised.y_scale[0]
     elif place[1] == place[2]:
@@ -213,29 +225,26 @@ def profile_variance(
     return float(lower), float(upper)
 
 
-def _constrained_minimum(parameter, room, factor, starts) -> float:
+def _constrained_minimum(parameter, room, factor, best, units, starts) -> float:
     """Smallest factor × parameter where there is room left, over all starts (SLSQP)."""
     from scipy.optimize import minimize  # slow to import, and not needed for a fit
 
-    # Steps are kept within a factor e⁶ of the start in σ and within fifty times the spread of
-    # the data in θ, far beyond any interval.
     values = [np.nan]
     for start in starts:
-        free = [(-50 - 5 * abs(v), 50 + 5 * abs(v)) for v in start[:-1]]
         found = minimize(
-            lambda psi: factor * parameter(psi)[0],
-            start,
-            jac=lambda psi: factor * parameter(psi)[1],
+            lambda z: factor * parameter(best + units * z)[0],
+            np.clip((start - best) / units, -REACH, REACH),
+            jac=lambda z: factor * units * parameter(best + units * z)[1],
             method="SLSQP",
-            bounds=[*free, (start[-1] - 6, start[-1] + 6)],
+            bounds=[(-REACH, REACH)] * len(best),
             constraints={
                 "type": "ineq",
-                "fun": lambda psi: room(psi)[0],
-                "jac": lambda psi: room(psi)[1],
+                "fun": lambda z: room(best + units * z)[0],
+                "jac": lambda z: units * room(best + units * z)[1],
             },
-            options={"ftol": 1e-13, "maxiter": 300},
+            options={"ftol": 1e-9, "maxiter": 100},
         )
-        if room(found.x)[0] > -1e-5:
+        if room(best + units * found.x)[0] > -1e-5:
             values.append(found.fun)
     return float(np.nanmin(values)) if len(values) > 1 else np.nan
 
@@ -390,7 +399,7 @@ def fixed_table(
     DataFrame
         One row per fixed effect: estimate, std_error, df, t, p, lower, upper.
     """
-    from scipy import stats  # slow to import, and not needed for a fit
+    from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats is slow to import
 
     check_choice("ddf", ddf, ("satterthwaite", "normal"))
     check_probability("alpha", alpha)
@@ -400,13 +409,13 @@ def fixed_table(
     if ddf == "satterthwaite" and p:
         df = satterthwaite_df(np.eye(p), standardised, estimate.optimum.theta, reml)
     t = beta / std_error
-    half = stats.t.ppf(1 - alpha / 2, df) * std_error
+    half = stdtrit(df, 1 - alpha / 2) * std_error
     columns = {
         "estimate": beta,
         "std_error": std_error,
         "df": df,
         "t": t,
-        "p": 2 * stats.t.sf(np.abs(t), df),
+        "p": 2 * stdtr(df, -np.abs(t)),
         "lower": beta - half,
         "upper": beta + half,
     }
@@ -477,6 +486,13 @@ def conf_int(
         unknown = np.full((standardised.products.n_theta + 1, 2), np.nan)
         ends = np.vstack([unknown, fixed[["lower", "upper"]]])
     names = parameter_names(frame, standardised)
+    if method == "profile" and np.isnan(ends).any():
+        lost = [names[k] for k in np.flatnonzero(np.isnan(ends).any(axis=1))]
+        warnings.warn(
+            f"conf_int: no profile limit was found for {listing(lost)}; the likelihood has no "
+            "clear end there. Look at method='bootstrap'.",
+            stacklevel=3,
+        )
     intervals = pd.DataFrame(ends, names, ["lower", "upper"])
     intervals.insert(0, "estimate", parameter_vector(theta[None], standardised, reml)[0])
     return intervals
@@ -485,9 +501,9 @@ def conf_int(
 def _profile(
     standardised: Standardised, estimate: Estimate, reml: bool, alpha: float
 ) -> np.ndarray:
-    from scipy.stats import chi2  # slow to import, and not needed for a fit
+    from scipy.special import chdtri  # quantile of χ²; scipy.stats is slow to import
 
-    rise = chi2.ppf(1 - alpha, 1)
+    rise = chdtri(1, alpha)
     ml = search.estimate(standardised, False) if reml else estimate
     theta = ml.optimum.theta
     parameters = [*places(standardised.products.masks), None]

@@ -191,7 +191,8 @@ def test_raw_search_breaks_down_in_seconds_and_milliseconds(sleep, per_day):
     raw = optimizer_trace(SLOPE, data, scaled=False)
     # where it ends depends on rounding; that it does not arrive does not
     assert not (raw.excess.min() < 0.01)
-    assert not raw.attrs["ending"].startswith("CONVERGENCE")
+    if per_day == MILLISECONDS:  # in seconds it may say that it has arrived
+        assert not raw.attrs["ending"].startswith("CONVERGENCE")
     assert abs(optimizer_trace(SLOPE, data).excess.iloc[-1]) < CRITERION
 
 

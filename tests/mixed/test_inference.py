@@ -203,6 +203,33 @@ def test_profile_of_a_zero_variance():
     assert rise == pytest.approx(stats.chi2.ppf(0.95, 1), abs=1e-4)
 
 
+def test_profile_limit_reaches_as_far_as_the_likelihood_allows():
+    """A slope spread near zero: its limit lies behind a ridge, where its correlation turns."""
+    fit = lmer(
+        "score ~ time + (time | school) + (1 | school:class_number)", load("school_growth")
+    )
+    upper = fit.conf_int("profile").loc["sd(time | school)", "upper"]
+    ml = lmer(fit.formula, load("school_growth"), reml=False)
+    # a place with a rise below the quantile of χ² (3.8415) whose spread is .574
+    theta, log_sigma = np.array([0.3933, -0.4946, -0.0070, 0.1113]), -0.1682
+    products, y_scale = ml.standardised.products, ml.standardised.y_scale
+    sigma = np.exp(log_sigma)
+    rise = (
+        deviance_and_gradient(theta, products, False, sigma)[0] - ml.estimate.optimum.deviance
+    )
+    assert rise < stats.chi2.ppf(0.95, 1)
+    spread = sd_cor(theta[None], sigma * y_scale, ml.standardised)[0, 2]
+    assert spread < upper < 1.02 * spread
+
+
+def test_profile_without_an_end_is_announced(fit, monkeypatch):
+    from course_lib.mixed import inference
+
+    monkeypatch.setattr(inference, "_constrained_minimum", lambda *_: np.nan)
+    with pytest.warns(UserWarning, match="no profile limit was found for sd.Intercept"):
+        fit.conf_int("profile")
+
+
 def test_bootstrap_contains_the_estimate_and_agrees_with_the_profile(bootstrap, profile):
     assert (bootstrap["lower"] < bootstrap["estimate"]).all()
     assert (bootstrap["estimate"] < bootstrap["upper"]).all()
