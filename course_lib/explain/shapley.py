@@ -19,6 +19,7 @@ import pandas as pd
 from course_lib import errors
 from course_lib.errors import course_error, listing
 from course_lib.explain.gaussian_shap import gaussian_games
+from course_lib.mixed.design import Side
 from course_lib.mixed.result import LmerResult, check_fit
 
 __all__ = ["linear_shap"]
@@ -170,24 +171,22 @@ def _model_parts(fit: LmerResult) -> list[Part]:
         codes = frame.factor_codes(factor, rows)
         return np.where(codes[:, None] >= 0, modes[codes], 0.0)
 
-    found = _by_variables([frame.fixed_spec], frame.fixed_variables)
+    found = _by_variables([frame.fixed])
     parts = [Part(names, None, at, frame.fixed_matrix, fixed) for names, at in found]
     for factor, modes in zip(frame.factors, fit.estimate.modes, strict=True):
         matrix, effects = partial(frame.factor_matrix, factor), partial(random, factor, modes)
-        found = _by_variables(factor.specs, factor.variables)
+        found = _by_variables(factor.sides)
         parts += [Part(names, factor.name, at, matrix, effects) for names, at in found]
     return parts
 
 
-def _by_variables(specs: Iterable, names: Iterable[str]) -> Iterable[tuple]:
+def _by_variables(sides: Iterable[Side]) -> Iterable[tuple]:
     """Pairs of the variables of a term, and the places of the columns that take just these."""
     found, offset = {}, 0
-    for spec in specs:
-        for term, places in spec.term_indices.items():
-            used = {str(variable) for variable in spec.term_variables[term]}
-            key = tuple(name for name in names if name in used)
-            found.setdefault(key, []).extend(offset + place for place in places)
-        offset += len(spec.column_names)
+    for side in sides:
+        for used, places in side.terms:
+            found.setdefault(used, []).extend(offset + place for place in places)
+        offset += len(side.names)
     return found.items()
 
 
@@ -216,7 +215,7 @@ def _shapley_values(
 def _checked_rows(argument, rows, fit, new_levels) -> pd.DataFrame:
     rows, frame = errors.check_dataframe(argument, rows), fit.frame
     random = [name for f in frame.factors for name in (*f.variables, *f.group)]
-    names = list(dict.fromkeys([*frame.fixed_variables, *random]))
+    names = list(dict.fromkeys([*frame.fixed.variables, *random]))
     errors.check_columns(argument, rows, names)
     errors.check_no_missing(argument, rows, names)
     is_number = pd.api.types.is_any_real_numeric_dtype

@@ -22,7 +22,13 @@ from course_lib.errors import (
     listing,
     suggestion,
 )
-from course_lib.mixed.formula import ParsedFormula, names_in, parse_formula, reading_error
+from course_lib.mixed.formula import (
+    ParsedFormula,
+    names_in,
+    parse_formula,
+    plain_terms,
+    reading_error,
+)
 
 if TYPE_CHECKING:
     from formulaic import ModelSpec
@@ -31,6 +37,37 @@ __all__ = ["GroupFactor", "ModelFrame", "model_frame"]
 
 # The rest (log, exp, poly, scale, C, np, …) formulaic knows
 _OPTIONS = {"context": {"sqrt": np.sqrt}, "na_action": "ignore"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a formula: its columns, and how they are made from any rows.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the columns.
+    variables : tuple of str
+        Columns of the data that they take.
+    terms : tuple of (variables, places)
+        Which columns stand for each term, and which variables that takes.
+    spec : ModelSpec or None
+        How formulaic makes the columns; None where each is a number of the data as it stands,
+        or the intercept.
+    """
+
+    names: tuple[str, ...]
+    variables: tuple[str, ...]
+    terms: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]
+    spec: ModelSpec | None
+
+    def plain_matrix(self, rows: pd.DataFrame) -> np.ndarray:
+        """Columns of a side without a spec, shape (rows, columns)."""
+        matrix = np.ones((len(rows), len(self.names)))
+        for used, (place,) in self.terms:
+            if used:
+                matrix[:, place] = rows[used[0]].to_numpy(dtype=float)
+        return matrix
 
 
 @dataclass(frozen=True)
@@ -53,10 +90,8 @@ class GroupFactor:
         Their columns.
     mask : ndarray of bool, shape (q, q)
         Lower triangle of the covariance matrix: True where it is estimated.
-    specs : tuple of ModelSpec
-        How formulaic makes the columns from new data, one per bar.
-    variables : tuple of str
-        Columns of the data that this takes.
+    sides : tuple of Side
+        How the columns are made from new data, one per bar.
     """
 
     name: str
@@ -66,8 +101,12 @@ class GroupFactor:
     terms: tuple[str, ...]
     columns: np.ndarray
     mask: np.ndarray
-    specs: tuple[ModelSpec, ...]
-    variables: tuple[str, ...]
+    sides: tuple[Side, ...]
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns of the data that the coefficients take."""
+        return tuple(dict.fromkeys(name for side in self.sides for name in side.variables))
 
     @property
     def levels(self) -> pd.Index:
@@ -90,37 +129,36 @@ class ModelFrame:
         Response, without the rows that have a missing value.
     X : ndarray, shape (n, p)
         Fixed-effects columns.
-    fixed_names : tuple of str
-        Their names.
+    fixed : Side
+        How X is made from new data.
     factors : tuple of GroupFactor
         The one with the most random coefficients first.
     index : Index
         Labels of the rows that were used.
     n_dropped : int
         How many rows had a missing value in a used column.
-    fixed_spec : ModelSpec
-        How formulaic makes X from new data.
-    fixed_variables : tuple of str
-        Columns of the data that this takes.
     """
 
     parsed: ParsedFormula
     y: np.ndarray
     X: np.ndarray
-    fixed_names: tuple[str, ...]
+    fixed: Side
     factors: tuple[GroupFactor, ...]
     index: pd.Index
     n_dropped: int
-    fixed_spec: ModelSpec
-    fixed_variables: tuple[str, ...]
+
+    @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """Names of the columns of X."""
+        return self.fixed.names
 
     def fixed_matrix(self, data: pd.DataFrame) -> np.ndarray:
         """X for new data, shape (rows, p); rows with a missing predictor become NaN."""
-        return _new_matrix((self.fixed_spec,), self.fixed_variables, data)
+        return _new_matrix((self.fixed,), data)
 
     def factor_matrix(self, factor: GroupFactor, data: pd.DataFrame) -> np.ndarray:
         """Columns of `factor` for new data, shape (rows, q)."""
-        return _new_matrix(factor.specs, factor.variables, data)
+        return _new_matrix(factor.sides, data)
 
     def factor_codes(self, factor: GroupFactor, data: pd.DataFrame) -> np.ndarray:
         """Level of each row of new data, -1 where the level was not seen in fitting."""
@@ -190,35 +228,60 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
             rule = "must have numbers or categories left and right of '~'"
             advice = f"Make a number of them, for example ({dates} - {dates}.min()).dt.days."
             raise course_error("formula", rule, f"the dates in '{name}'", advice)
-    matrices = _matrices(parsed, rows)
+    sides = _sides(parsed, variables, rows)
     y = _response(parsed, rows)
-    X = matrices[parsed.fixed]
-    factors = _group_factors(parsed, matrices, variables, rows)
+    fixed, X = sides[parsed.fixed]
+    factors = _group_factors(parsed, sides, rows)
     factors.sort(key=lambda factor: -len(factor.keys) * len(factor.terms))
     return ModelFrame(
         parsed=parsed,
         y=y,
-        X=_as_array(X),
-        fixed_names=tuple(X.columns),
+        X=X,
+        fixed=fixed,
         factors=tuple(factors),
         index=rows.index,
         n_dropped=int((~complete).sum()),
-        fixed_spec=X.model_spec,
-        fixed_variables=variables[parsed.fixed],
     )
 
 
-def _matrices(parsed: ParsedFormula, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Design matrix of the fixed part and of each bar's left side, by its text."""
-    sides = dict.fromkeys([parsed.fixed, *(bar.left for bar in parsed.bars)])
+def _sides(
+    parsed: ParsedFormula, variables: dict[str, tuple[str, ...]], rows: pd.DataFrame
+) -> dict[str, tuple[Side, np.ndarray]]:
+    """Make the fixed part and each bar's left side, by its text: the side and its matrix."""
+    texts = dict.fromkeys([parsed.fixed, *(bar.left for bar in parsed.bars)])
+    made = {text: _plain_side(text, rows) for text in texts}
+    left = [text for text, side in made.items() if side is None]
     # formulaic adds no intercept to named parts, so each says its own.
-    built = _build({f"side{i}": f"1 + {side}" for i, side in enumerate(sides)}, parsed, rows)
-    for side, matrix in zip(sides, built, strict=True):
-        if matrix.shape[1] == 0 and any(bar.left == side for bar in parsed.bars):
+    parts = {f"side{i}": f"1 + {text}" for i, text in enumerate(left)}
+    for text, matrix in zip(left, _build(parts, parsed, rows) if left else [], strict=True):
+        spec, used = matrix.model_spec, variables[text]
+        terms = []
+        for term, places in spec.term_indices.items():
+            takes = {str(variable) for variable in spec.term_variables[term]}
+            terms.append((tuple(name for name in used if name in takes), tuple(places)))
+        side = Side(tuple(matrix.columns), used, tuple(terms), spec)
+        made[text] = side, _as_array(matrix)
+    for text, (side, matrix) in made.items():
+        if matrix.shape[1] == 0 and any(bar.left == text for bar in parsed.bars):
             rule = "needs at least one term left of the bar"
             advice = "For a random intercept write (1 | group)."
-            raise course_error("formula", rule, f"'{side}'", advice)
-    return dict(zip(sides, built, strict=True))
+            raise course_error("formula", rule, f"'{text}'", advice)
+        _check_finite_columns(matrix, pd.Index(side.names))
+    return made
+
+
+def _plain_side(text: str, rows: pd.DataFrame) -> tuple[Side, np.ndarray] | None:
+    """Make a side that only adds numeric columns without formulaic."""
+    terms = plain_terms(text)
+    if terms is None or "Intercept" in terms:
+        return None
+    names = [name for name in terms if name != "1"]
+    if not all(pd.api.types.is_any_real_numeric_dtype(rows[name]) for name in names):
+        return None
+    made = tuple(((name,) if name != "1" else (), (k,)) for k, name in enumerate(terms))
+    labels = ["Intercept" if name == "1" else name for name in terms]
+    side = Side(tuple(labels), tuple(names), made, None)
+    return side, side.plain_matrix(rows)
 
 
 def _build(
@@ -234,7 +297,6 @@ def _build(
         raise reading_error(parsed.text, error) from None
     matrices = [getattr(built, name) for name in parts]
     for matrix in matrices:
-        _check_finite_columns(_as_array(matrix), matrix.columns)
         for term, columns in matrix.model_spec.term_indices.items():
             if not columns:
                 rule = "must not have a predictor that is constant"
@@ -272,7 +334,8 @@ def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
         y = rows[name].to_numpy(dtype=float, copy=True)
     else:
         # I(…): arithmetic on columns, as in R, where formula algebra would drop terms.
-        matrix = _build({"response": f"0 + I({parsed.response})"}, parsed, rows)[0]
+        parts = {"response": f"0 + I({parsed.response})"}
+        matrix = _build(parts, parsed, rows)[0]
         if matrix.shape[1] != 1:
             raise _no_numeric_response(parsed, f"with the columns {listing(matrix.columns, 4)}")
         y = _as_array(matrix)[:, 0]
@@ -284,14 +347,14 @@ def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
     return y
 
 
-def _group_factors(parsed, matrices, variables, rows) -> list[GroupFactor]:
+def _group_factors(parsed, sides, rows) -> list[GroupFactor]:
     """One factor per distinct right-hand side; its bars become blocks of one mask."""
     factors = []
     for group in dict.fromkeys(bar.group for bar in parsed.bars):
         lefts = [bar.left for bar in parsed.bars if bar.group == group]
-        blocks = [matrices[left] for left in lefts]
+        made, blocks = zip(*(sides[left] for left in lefts), strict=True)
         keys, codes = _codes(rows, group)
-        terms = tuple(name for block in blocks for name in block.columns)
+        terms = tuple(name for side in made for name in side.names)
         name = ":".join(group)
         _check_factor(name, keys, len(rows), blocks, terms)
         bar_of = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
@@ -302,10 +365,9 @@ def _group_factors(parsed, matrices, variables, rows) -> list[GroupFactor]:
                 keys=keys,
                 codes=codes,
                 terms=terms,
-                columns=np.hstack([_as_array(block) for block in blocks]),
+                columns=np.hstack(blocks),
                 mask=np.tril(bar_of[:, None] == bar_of[None, :]),
-                specs=tuple(block.model_spec for block in blocks),
-                variables=tuple(dict.fromkeys(v for left in lefts for v in variables[left])),
+                sides=made,
             )
         )
     return factors
@@ -348,28 +410,39 @@ def _check_factor(name, keys, n, blocks, terms) -> None:
         raise course_error("formula", rule, got, advice)
 
 
-def _new_matrix(
-    specs: tuple[ModelSpec, ...], variables: tuple[str, ...], data: pd.DataFrame
-) -> np.ndarray:
+def _new_matrix(sides: tuple[Side, ...], data: pd.DataFrame) -> np.ndarray:
     """Design columns for new rows; NaN where a needed predictor is missing."""
+    variables = list(dict.fromkeys(name for side in sides for name in side.variables))
+    check_columns("newdata", data, variables)
+    complete = data[variables].notna().all(axis=1).to_numpy()
+    matrix = np.full((len(data), sum(len(side.names) for side in sides)), np.nan)
+    if complete.any():
+        rows = data.loc[complete]
+        matrix[complete] = np.hstack([_columns(side, rows) for side in sides])
+    return matrix
+
+
+def _columns(side: Side, rows: pd.DataFrame) -> np.ndarray:
+    """Columns of one side for new rows without missing values."""
+    if side.spec is None:
+        for name in side.variables:
+            if not pd.api.types.is_any_real_numeric_dtype(rows[name]):
+                rule = "must have numbers where the fit had numbers"
+                advice = f"Convert it first: pandas.to_numeric(data['{name}'])."
+                raise course_error(
+                    "newdata", rule, f"'{name}' of type {rows[name].dtype}", advice
+                )
+        return side.plain_matrix(rows)
     from formulaic.errors import DataMismatchWarning, FormulaicError
 
-    check_columns("newdata", data, variables)
-    complete = data[list(variables)].notna().all(axis=1).to_numpy()
-    rows = data.loc[complete]
-    matrix = np.full((len(data), sum(len(spec.column_names) for spec in specs)), np.nan)
-    if not complete.any():
-        return matrix
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)
-            built = [spec.get_model_matrix(rows, **_OPTIONS) for spec in specs]
+            return _as_array(side.spec.get_model_matrix(rows, **_OPTIONS))
     except DataMismatchWarning as warning:
         rule = "must use only category levels that the fit has seen"
         got = re.sub(r"\s+", " ", str(warning)).split(". ")[0]
         advice = "Leave these rows out, or fit again with data that have the level."
         raise course_error("newdata", rule, got, advice) from None
     except FormulaicError as error:
-        raise reading_error(", ".join(variables), error) from None
-    matrix[complete] = np.hstack([_as_array(block) for block in built])
-    return matrix
+        raise reading_error(", ".join(side.variables), error) from None

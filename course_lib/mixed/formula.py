@@ -32,7 +32,15 @@ from course_lib.errors import CourseError, course_error
 if TYPE_CHECKING:
     from formulaic import Formula
 
-__all__ = ["Bar", "Name", "ParsedFormula", "names_in", "parse_formula", "reading_error"]
+__all__ = [
+    "Bar",
+    "Name",
+    "ParsedFormula",
+    "names_in",
+    "parse_formula",
+    "plain_terms",
+    "reading_error",
+]
 
 _EXAMPLE = "For example: 'Reaction ~ Days + (Days | Subject)'."
 _CLOSES = {")": "(", "]": "[", "}": "{"}
@@ -206,6 +214,38 @@ def names_in(text: str) -> list[Name]:
             constant = token.text in ("True", "False", "None")
             found.append(Name(token.text, not (constant or after in ("(", ".", "="))))
     return found
+
+
+def plain_terms(text: str) -> list[str] | None:
+    """Return the terms of a side that only adds columns: "1" first, unless it is taken out.
+
+    Parameters
+    ----------
+    text : str
+        A side of a formula.
+
+    Returns
+    -------
+    list of str, or None
+        None where the side says more than that.
+
+    Examples
+    --------
+    >>> plain_terms("x + z"), plain_terms("0 + x"), plain_terms("x * z")
+    (['1', 'x', 'z'], ['x'], None)
+    """
+    intercept, names, sign = True, [], "+"
+    for token in _tokens(text):
+        if token.text in ("+", "-") and token.kind == "operator" and not sign:
+            sign = token.text
+        elif token.text in ("0", "1") and (sign, token.text) != ("-", "0") and sign:
+            intercept, sign = (token.text == "1") == (sign == "+"), ""
+        elif token.kind in ("name", "quoted") and sign == "+":
+            names.append(token.text)
+            sign = ""
+        else:
+            return None
+    return [*["1"] * intercept, *dict.fromkeys(names)]
 
 
 # ---- tokens ------------------------------------------------------------------------------
