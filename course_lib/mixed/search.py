@@ -143,7 +143,7 @@ def minimise_deviance(
     on_diagonal = diagonal(products.masks)
     identity = on_diagonal.astype(float)
     everyone = np.arange(len(products.K))
-    search.descend(search.scored(np.tile(identity, (len(everyone), 1))), everyone)
+    search.descend(*search.scored(np.tile(identity, (len(everyone), 1)), everyone))
     best = search.settled(everyone)
     pairs = zip(products.masks, products.n_levels, strict=True)
     few = any(len(mask) > 1 and n_levels <= FEW_GROUPS for mask, n_levels in pairs)
@@ -204,27 +204,33 @@ class _Search:
         self.theta[at], self.deviance[at] = theta[order], deviance[order]
         self.gradient[at] = gradient[order]
 
-    def scored(self, theta: np.ndarray) -> np.ndarray:
-        """Return the lowest place that two steps of Fisher scoring on D = ΛΛ' come by."""
-        which = np.arange(len(theta))
-        best, lowest = theta, np.full(len(theta), np.inf)
-        for step in range(3):
-            found = self.evaluate(theta, which, precisions=step < 2)
+    def scored(
+        self, theta: np.ndarray, which: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, Evaluation]:
+        """Return the lowest place that two steps of Fisher scoring on D = ΛΛ' come by.
+
+        With the arguments for `descend` that belong to it.
+        """
+        found = self.evaluate(theta, which, precisions=True)
+        best, lowest = theta, found.deviance
+        for _ in range(2):
+            lambdas = lambda_matrices(theta, self.masks)
+            units = _units(lambdas, self.masks)
+            inverse = _inverse(self.information(found, units))
+            move = np.einsum("sab,sb->sa", inverse, pack(found.slopes, self.masks))
+            moves = np.split(move, np.cumsum([E.shape[1] for E in units])[:-1], axis=1)
+            roots = [
+                _root(lam @ lam.swapaxes(1, 2) - np.einsum("sk,skab->sab", x, E))
+                for lam, x, E in zip(lambdas, moves, units, strict=True)
+            ]
+            theta = pack(roots, self.masks)
+            found = self.evaluate(theta, which, precisions=True)
             lower = found.deviance < lowest
             best = np.where(lower[:, None], theta, best)
             lowest = np.where(lower, found.deviance, lowest)
-            if step < 2:
-                lambdas = lambda_matrices(theta, self.masks)
-                units = _units(lambdas, self.masks)
-                inverse = _inverse(self.information(found, units))
-                move = np.einsum("sab,sb->sa", inverse, pack(found.slopes, self.masks))
-                moves = np.split(move, np.cumsum([E.shape[1] for E in units])[:-1], axis=1)
-                roots = [
-                    _root(lam @ lam.swapaxes(1, 2) - np.einsum("sk,skab->sab", x, E))
-                    for lam, x, E in zip(lambdas, moves, units, strict=True)
-                ]
-                theta = pack(roots, self.masks)
-        return best
+        if not lower.all():
+            found = self.evaluate(best, which, precisions=True)
+        return best, which, found
 
     def information(self, found: Evaluation, units: list[np.ndarray]) -> np.ndarray:
         """Return expected second derivatives of d along directions of D, σ² being profiled out.
@@ -263,13 +269,15 @@ class _Search:
             start = here.stop
         return bend
 
-    def descend(self, theta: np.ndarray, which: np.ndarray) -> None:
+    def descend(
+        self, theta: np.ndarray, which: np.ndarray, found: Evaluation | None = None
+    ) -> None:
         """BFGS with backtracking from every place; each has its own step and curvature.
 
         Ends where the decrease that the next step promises is lost in rounding, or where no
         shorter step goes down any more.
         """
-        found = self.evaluate(theta, which, precisions=True)
+        found = found or self.evaluate(theta, which, precisions=True)
         value, slope = found.deviance.copy(), pack(found.slopes, self.masks)
         units = _units(lambda_matrices(theta, self.masks), self.masks)
         inverse = _inverse(self.information(found, units) + self.bend(found, theta))
