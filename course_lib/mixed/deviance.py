@@ -30,7 +30,7 @@ where L_X is the part of L that belongs to X.
 **Down.** V = ∂d/∂K starts the way back, outermost first. A group knows V for all that lies
 above it, its parents and W, and
 
-* F = C V C',  ∂d/∂Λ = 2 Σ [G - (I - GM) F] P
+* F = C V C',  ∂d/∂Λ = 2 Σ [G - (I - GM) F] P, or Λ'∂d/∂Λ = 2 Σ (I - A⁻¹ - P'FP)
 * for the groups below it, V_own,own = M + MFM and V_own,rest = -M C V.
 
 The same way down, started from other V, gives the covariances of the random effects. θ = 0
@@ -63,6 +63,9 @@ __all__ = [
     "pack",
     "solve",
 ]
+
+# Axes: a, b own coefficients; s responses; c any columns, l those of the parents, w those of W;
+# j groups; k copies.
 
 WIDE = 8  # from so many columns on matrix products group by group pay
 LARGE = 50  # and from so many on LAPACK's routines for symmetric matrices
@@ -224,13 +227,16 @@ class _Step:
 def _eliminate(
     f: int, lam: np.ndarray, G: np.ndarray, C: np.ndarray, level: LevelProducts | None = None
 ) -> tuple[_Step, np.ndarray, np.ndarray]:
-    """Return the step, H with H'H = C'MC for every group, and Σ log|A|, (S,)."""
+    """Return the step, H with H'H = C'MC for every group, and Σ log|A|, (S,).
+
+    With A⁻¹ = R'R and B = RΛ', M is B'B and H is BC: differences of squares keep more digits.
+    """
     A = _scaled(_swap(_scaled(G, lam)), lam)
     A[np.arange(len(A)), :, np.arange(len(A))] += 1.0
     back = lam.swapaxes(1, 2)
     if len(A) < LARGE:
         R, logdet = _inverse_root(A)
-        B = _swap(_scaled(_swap(R), back))  # RΛ': the root of M keeps digits where Λ is large
+        B = _swap(_scaled(_swap(R), back))
         inverse, H = _times(_swap(R), R), _times(B, C)
         P, M = _times(_swap(B), R), _times(_swap(B), B)
     else:
