@@ -36,6 +36,7 @@ MOST_FLOORS = 4
 ROOMS = {
     "mixed": [
         "formula",
+        "typed_frame",
         "design",
         "cross_products",
         "deviance",

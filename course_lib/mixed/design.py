@@ -24,11 +24,13 @@ from course_lib.errors import (
 )
 from course_lib.mixed.formula import (
     ParsedFormula,
+    coded_names,
     names_in,
     parse_formula,
     plain_terms,
     reading_error,
 )
+from course_lib.mixed.typed_frame import typed_frame
 
 if TYPE_CHECKING:
     from formulaic import ModelSpec
@@ -54,12 +56,15 @@ class Side:
     spec : ModelSpec or None
         How formulaic makes the columns; None where each is a number of the data as it stands,
         or the intercept.
+    coded : frozenset of str
+        Variables that ``C(…)`` makes categories of.
     """
 
     names: tuple[str, ...]
     variables: tuple[str, ...]
     terms: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]
     spec: ModelSpec | None
+    coded: frozenset[str] = frozenset()
 
     def plain_matrix(self, rows: pd.DataFrame) -> np.ndarray:
         """Columns of a side without a spec, shape (rows, columns)."""
@@ -222,14 +227,11 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
         advice = "Look at data.isna().sum() and leave out the column or fill it."
         raise course_error("data", rule, got, advice)
     rows = data if complete.all() else data.loc[complete, used]
-    for name in (name for names in variables.values() for name in names):
-        if pd.api.types.is_datetime64_any_dtype(rows[name]):
-            dates = f"data['{name}']"
-            rule = "must have numbers or categories left and right of '~'"
-            advice = f"Make a number of them, for example ({dates} - {dates}.min()).dt.days."
-            raise course_error("formula", rule, f"the dates in '{name}'", advice)
-    sides = _sides(parsed, variables, rows)
-    y = _response(parsed, rows)
+    named = dict.fromkeys(name for names in variables.values() for name in names)
+    coded = set().union(*map(coded_names, variables))
+    typed = typed_frame("formula", rows, named, coded)
+    sides = _sides(parsed, variables, typed)
+    y = _response(parsed, typed)
     fixed, X = sides[parsed.fixed]
     factors = _group_factors(parsed, sides, rows)
     factors.sort(key=lambda factor: -len(factor.keys) * len(factor.terms))
@@ -253,13 +255,17 @@ def _sides(
     left = [text for text, side in made.items() if side is None]
     # formulaic adds no intercept to named parts, so each says its own.
     parts = {f"side{i}": f"1 + {text}" for i, text in enumerate(left)}
-    for text, matrix in zip(left, _build(parts, parsed, rows) if left else [], strict=True):
-        spec, used = matrix.model_spec, variables[text]
+    built = _build(parts, parsed, rows) if left else []
+    # formulaic notes the levels of a factor once, in one of the parts; all of them need it.
+    levels = {k: v for matrix in built for k, v in matrix.model_spec.encoder_state.items()}
+    for text, matrix in zip(left, built, strict=True):
+        spec, used = matrix.model_spec.update(encoder_state=levels), variables[text]
         terms = []
         for term, places in spec.term_indices.items():
             takes = {str(variable) for variable in spec.term_variables[term]}
             terms.append((tuple(name for name in used if name in takes), tuple(places)))
-        side = Side(tuple(matrix.columns), used, tuple(terms), spec)
+        coded = frozenset(coded_names(text))
+        side = Side(tuple(matrix.columns), used, tuple(terms), spec, coded)
         made[text] = side, _as_array(matrix)
     for text, (side, matrix) in made.items():
         if matrix.shape[1] == 0 and any(bar.left == text for bar in parsed.bars):
@@ -438,6 +444,7 @@ def _columns(side: Side, rows: pd.DataFrame) -> np.ndarray:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)
+            rows = typed_frame("newdata", rows, side.variables, side.coded)
             return _as_array(side.spec.get_model_matrix(rows, **_OPTIONS))
     except DataMismatchWarning as warning:
         rule = "must use only category levels that the fit has seen"

@@ -36,6 +36,7 @@ __all__ = [
     "Bar",
     "Name",
     "ParsedFormula",
+    "coded_names",
     "names_in",
     "parse_formula",
     "plain_terms",
@@ -214,6 +215,22 @@ def names_in(text: str) -> list[Name]:
             constant = token.text in ("True", "False", "None")
             found.append(Name(token.text, not (constant or after in ("(", ".", "="))))
     return found
+
+
+def coded_names(text: str) -> set[str]:
+    """Return the names that ``C(…)`` makes categories of.
+
+    Examples
+    --------
+    >>> coded_names("C(week) + log(x)")
+    {'week'}
+    """
+    tokens = _tokens(text)
+    return {
+        name.text
+        for call, bracket, name in zip(tokens, tokens[1:], tokens[2:], strict=False)
+        if call.text == "C" and bracket.text == "(" and name.kind in ("name", "quoted")
+    }
 
 
 def plain_terms(text: str) -> list[str] | None:

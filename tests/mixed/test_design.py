@@ -6,6 +6,7 @@ import pytest
 
 from course_lib.errors import CourseError
 from course_lib.mixed.design import model_frame
+from course_lib.mixed.result import lmer
 
 
 @pytest.fixture
@@ -282,3 +283,28 @@ def test_what_python_cannot_read_is_a_course_error(term):
     data["class"] = ["p", "q", "p", "q"]
     with pytest.raises(CourseError, match="^formula: "):
         model_frame(f"y ~ {term} + (1 | g)", data)
+
+
+@pytest.mark.parametrize(
+    ("formula", "term"),
+    [
+        ("y ~ x * arm + (arm | team)", "arm"),
+        ("y ~ C(week) + (C(week) | team)", "week"),
+        ("y ~ x + (1 | team) + (0 + arm | site)", "arm"),
+        ("y ~ arm + (x || team) + (arm | site)", "arm"),
+    ],
+)
+def test_new_rows_are_coded_as_the_fit_was_in_every_part(formula, term):
+    """Predicting some of the rows first, on a fresh fit, gives the fitted values."""
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"team": np.repeat(np.arange(12), 20), "site": np.arange(240) % 8})
+    data["arm"] = rng.choice(["lo", "mid", "top"], 240)
+    data["week"] = rng.integers(1, 4, 240)
+    data["x"] = rng.normal(size=240)
+    data["y"] = data.x + (data.arm == "mid") + rng.normal(size=12)[data.team]
+    data["y"] += rng.normal(size=240)
+    fit = lmer(formula, data)
+    for level in sorted(data[term].unique(), reverse=True):
+        rows = data[data[term] == level]
+        fitted = fit.fittedvalues.loc[rows.index]
+        np.testing.assert_allclose(fit.predict(rows), fitted, rtol=1e-9)
