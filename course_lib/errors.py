@@ -94,8 +94,12 @@ def check_type(argument: str, value: object, kind: type, rule: str, advice: str)
 def check_dataframe(argument: str, data: object) -> pd.DataFrame:
     """Return `data` if it is a DataFrame with at least one row."""
     rule = "must be a pandas DataFrame, one row per observation"
-    advice = "Build one with pandas.DataFrame(...) or pandas.read_csv(...)."
-    check_type(argument, data, pd.DataFrame, rule, advice)
+    if not isinstance(data, pd.DataFrame):
+        advice = "Build one with pandas.DataFrame(...) or pandas.read_csv(...)"
+        kind = f"{type(data).__module__.split('.')[0]}.{type(data).__name__}"
+        advice += "; from polars, Arrow and others with data.to_pandas()."
+        kind = kind.removeprefix("builtins.")
+        raise course_error(argument, rule, f"a {kind}", advice)
     if len(data) == 0:
         got = f"an empty DataFrame with columns {listing(data.columns) or '(none)'}"
         advice = "Check the filter or the file that it came from."

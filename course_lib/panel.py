@@ -33,6 +33,8 @@ from course_lib.errors import (
     course_error,
     listing,
 )
+from course_lib.mixed.formula import coded_names, names_in
+from course_lib.mixed.typed_frame import typed_frame
 from course_lib.reshape import variance_by_level, within_between
 
 __all__ = ["HausmanTest", "PanelComparison", "WaldTest", "compare_fe_re", "hausman"]
@@ -197,6 +199,8 @@ def compare_fe_re(
     course_lib.reshape.within_between : The parts that Mundlak's regression uses.
     """
     _check_panel(data, entity, time)
+    if isinstance(data[entity].dtype, pd.CategoricalDtype):
+        data = data.assign(**{entity: data[entity].cat.remove_unused_categories()})
     response, regressors = _design(formula, data)
     keyed = regressors.drop(columns="Intercept").assign(**{KEY: data[entity].to_numpy()})
     invariant, varying, within_only = _by_level(keyed, response, entity)
@@ -311,7 +315,7 @@ def _check_panel(data: pd.DataFrame, entity: str, time: str) -> None:
         advice = f"There is: {listing(data.columns)}."
         raise course_error("time", "must name another column than entity", f"'{time}'", advice)
     kind = data[time].dtype
-    if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_datetime64_dtype(kind)):
+    if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind)):
         advice = f"Convert it, for example with pandas.to_numeric(data['{time}'])."
         raise course_error("time", "must hold numbers or dates", f"type {kind}", advice)
     twice = data[data.duplicated([entity, time]).to_numpy()]
@@ -333,14 +337,23 @@ def _design(formula: str, data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
         raise _formula_error("must be a text with one '~'", repr(formula))
     if "|" in formula or "Effects" in formula:
         raise _formula_error("must not name the entity effect, which is added", repr(formula))
+    left, right = formula.split("~")
+    names = [name.text for side in (left, right) for name in names_in(side) if name.is_column]
+    names = list(dict.fromkeys(names))
+    if left.strip().strip("`") not in names:  # arithmetic on columns, never formula algebra
+        left = f"I({left})"
     try:
-        parsed = Formula(formula)
-        names = sorted(parsed.required_variables)
-        check_no_missing("formula", data, names)
+        parsed = Formula(f"{left} ~ {right}")
+        unknown = sorted(set(map(str, parsed.required_variables)) - set(names))
+    except (FormulaicError, SyntaxError) as error:
+        raise _formula_error("must be one that formulaic reads", repr(formula)) from error
+    check_no_missing("formula", data, [*names, *unknown])
+    typed = typed_frame("formula", data, names, coded_names(left) | coded_names(right))
+    try:
         with np.errstate(all="ignore"):  # log(0) is reported below, with its term
-            built = parsed.get_model_matrix(data, na_action="ignore")
+            built = parsed.get_model_matrix(typed, na_action="ignore")
         response, regressors = pd.DataFrame(built.lhs), pd.DataFrame(built.rhs)
-    except (FormulaicError, AttributeError) as error:
+    except (FormulaicError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise _formula_error("must be one that formulaic reads", repr(formula)) from error
     for frame in (response, regressors):
         for term in frame:

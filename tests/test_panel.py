@@ -306,7 +306,8 @@ def test_dates_as_periods(small):
         ("y ~ x + EntityEffects", "must not name the entity effect"),
         ("y ~ xx", "'xx', which is not one"),
         ("y ~ 0 + x", "must keep the constant"),
-        ("y + w ~ x", "must have one numeric response"),
+        ("poly(y, 2) ~ x", "must have one numeric response"),
+        ("y ~ x + C(class)", "must be one that formulaic reads"),
         ("y ~ log(w)", r"term log\(w\): must be finite"),
         ("z ~ x", "must have a response that varies within id"),
         ("y ~ 1", "varies both within and between id; got the constant alone"),
@@ -325,6 +326,38 @@ def test_bad_formulas(small, formula, message):
     data["twin"] = means["x_between"] + data["w"] - data.groupby("id")["w"].transform("mean")
     with pytest.raises(CourseError, match=message):
         compare_fe_re(formula, data, entity="id", time="t")
+
+
+@pytest.mark.parametrize(
+    ("response", "same"), [("y - w", "I(y - w)"), ("(y + w)", "I(y + w)"), ("y**2", "I(y**2)")]
+)
+def test_response_is_arithmetic_on_columns(small, response, same):
+    one, other = (
+        compare_fe_re(f"{left} ~ x", small, entity="id", time="t") for left in (response, same)
+    )
+    pd.testing.assert_frame_equal(one.table, other.table)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "UInt8", "float32"])
+def test_storage_of_numbers_does_not_matter(small, dtype):
+    data = small.assign(k=np.arange(len(small)) % 100 + (small["id"] == 1))
+    formula = "y ~ I(k**2) + x + C(k > 50)"
+    expected = compare_fe_re(formula, data, entity="id", time="t").table
+    found = compare_fe_re(formula, data.astype({"k": dtype}), entity="id", time="t").table
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_entities_that_a_filter_has_emptied_are_not_counted(small):
+    kept = small.astype({"id": "category"}).query("id != 1")
+    found = compare_fe_re("y ~ x", kept, entity="id", time="t")
+    assert found.n_entities == small["id"].nunique() - 1
+
+
+def test_dates_with_a_zone_are_dates(small):
+    dated = small.assign(t=pd.Timestamp("2020", tz="UTC") + pd.to_timedelta(small["t"], "D"))
+    expected = compare_fe_re("y ~ x", small, entity="id", time="t").table
+    found = compare_fe_re("y ~ x", dated, entity="id", time="t").table
+    pd.testing.assert_frame_equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -176,10 +176,10 @@ class ModelFrame:
 def _variables(text: str, data: pd.DataFrame) -> list[str]:
     """Columns of `data` named in a piece of formula; raise for a name that is none."""
     found = []
-    for name in names_in(text):
+    for name in (name for name in names_in(text) if name.is_column):
         if name.text in data.columns:
             found.append(name.text)
-        elif name.is_column:
+        else:
             rule = "must use columns of the data"
             advice = suggestion(name.text, data.columns)
             raise course_error("formula", rule, f"'{name.text}', which is not one", advice)
@@ -227,6 +227,11 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
         advice = "Look at data.isna().sum() and leave out the column or fill it."
         raise course_error("data", rule, got, advice)
     rows = data if complete.all() else data.loc[complete, used]
+    predictors = [piece for piece in variables if piece != parsed.response]
+    if any("Intercept" in variables[piece] for piece in predictors):
+        rule = "must not have a predictor named like the constant"
+        advice = "Rename it first: data.rename(columns={'Intercept': 'intercept_x'})."
+        raise course_error("formula", rule, "'Intercept'", advice)
     named = dict.fromkeys(name for names in variables.values() for name in names)
     coded = set().union(*map(coded_names, variables))
     typed = typed_frame("formula", rows, named, coded)

@@ -308,3 +308,36 @@ def test_new_rows_are_coded_as_the_fit_was_in_every_part(formula, term):
         rows = data[data[term] == level]
         fitted = fit.fittedvalues.loc[rows.index]
         np.testing.assert_allclose(fit.predict(rows), fitted, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("column", "formula"),
+    [
+        ("scale", "y ~ scale(x) + (1 | team)"),
+        ("C", "y ~ C(week) + (1 | team)"),
+        ("np", "y ~ np.exp(x) + (1 | team)"),
+        ("log", "y ~ x + (0 + log(week) | team)"),
+        ("df", "y ~ bs(x, df=4) + (1 | team)"),
+    ],
+)
+def test_a_column_does_not_hide_a_function(column, formula):
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"team": np.repeat(np.arange(8), 10), "x": rng.normal(size=80)})
+    data["week"] = rng.integers(1, 4, 80)
+    data["y"] = data.x + rng.normal(size=8)[data.team] + rng.normal(size=80)
+    expected = lmer(formula, data)
+    fit = lmer(formula, data.assign(**{column: "text"}))
+    assert fit.deviance == pytest.approx(expected.deviance, abs=1e-9)
+    assert fit.n_dropped == 0
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["y ~ Intercept + (1 | team)", "y ~ (Intercept | team)", "y ~ `Intercept`:x + (1|team)"],
+)
+def test_a_predictor_named_like_the_constant_is_refused(formula):
+    data = pd.DataFrame({"team": np.arange(40) % 8, "x": np.arange(40.0) ** 0.5})
+    data["y"], data["Intercept"] = np.sin(data.x), np.cos(data.x)
+    with pytest.raises(CourseError, match="formula: .*named like the constant.*rename"):
+        lmer(formula, data)
+    lmer("y ~ x + (1 | team)", data)  # its mere presence is no fault
