@@ -33,7 +33,7 @@ from course_lib.errors import (
     course_error,
     listing,
 )
-from course_lib.mixed.formula import coded_names, names_in
+from course_lib.mixed.formula import check_quoting, coded_names, names_in
 from course_lib.mixed.typed_frame import typed_frame
 from course_lib.reshape import variance_by_level, within_between
 
@@ -337,6 +337,7 @@ def _design(formula: str, data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
         raise _formula_error("must be a text with one '~'", repr(formula))
     if "|" in formula or "Effects" in formula:
         raise _formula_error("must not name the entity effect, which is added", repr(formula))
+    check_quoting(formula, data.columns)
     left, right = formula.split("~")
     names = [name.text for side in (left, right) for name in names_in(side) if name.is_column]
     names = list(dict.fromkeys(names))

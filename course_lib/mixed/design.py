@@ -24,6 +24,7 @@ from course_lib.errors import (
 )
 from course_lib.mixed.formula import (
     ParsedFormula,
+    check_quoting,
     coded_names,
     names_in,
     parse_formula,
@@ -209,6 +210,8 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
         finite, or asks for more random effects than the data can carry.
     """
     check_dataframe("data", data)
+    if isinstance(formula, str):
+        check_quoting(formula, data.columns)
     parsed = parse_formula(formula)
     variables = {
         piece: tuple(_variables(piece, data))

@@ -23,7 +23,7 @@ message about a formula points at the place.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ __all__ = [
     "Bar",
     "Name",
     "ParsedFormula",
+    "check_quoting",
     "coded_names",
     "names_in",
     "parse_formula",
@@ -215,6 +216,23 @@ def names_in(text: str) -> list[Name]:
             constant = token.text in ("True", "False", "None")
             found.append(Name(token.text, not (constant or after in ("(", ".", "="))))
     return found
+
+
+def check_quoting(formula: str, columns: Iterable[object]) -> None:
+    """Raise if a column whose name has a dot or a space stands in a formula without backticks.
+
+    Examples
+    --------
+    >>> check_quoting("y ~ `x.cm` + (1 | team)", ["y", "x.cm", "team"])
+    """
+    for column in columns:
+        if isinstance(column, str) and re.fullmatch(r"\w+([. ]+\w+)+", column):
+            bare = rf"(?<![\w.`]){re.escape(column)}(?![\w.`(])"
+            found = re.search(bare, formula)
+            if found:
+                rule = "must have names with dots or spaces in backticks"
+                place = _Token("name", column, found.start(), found.end())
+                raise _formula_error(formula, rule, f"'{column}'", f"Write `{column}`.", place)
 
 
 def coded_names(text: str) -> set[str]:

@@ -61,8 +61,8 @@ def fit_statsmodels(formula, data, reml):
 def statsmodels_arguments(formula, data):
     """Say the same model in the arguments of ``smf.mixedlm``.
 
-    One factor is `groups` with `re_formula`. Of two nested ones the inner is a variance
-    component. Crossed ones are all variance components within one group that holds all rows.
+    One factor is `groups` with `re_formula`. Of nested ones the inner are variance
+    components. Crossed ones are all variance components within one group that holds all rows.
     """
     from course_lib.mixed.formula import parse_formula
 
@@ -71,6 +71,8 @@ def statsmodels_arguments(formula, data):
     if len(parsed.bars) == 1:
         (bar,) = parsed.bars
         return fixed | {"groups": bar.group[0], "re_formula": f"~ {bar.left}"}
+    if any(bar.left != "1" for bar in parsed.bars):
+        raise NotImplementedError("slopes with several factors")
     components = {bar.name: f"0 + C({bar.group[0]})" for bar in parsed.bars}
     outer = set.intersection(*(set(bar.group) for bar in parsed.bars))
     if outer:
@@ -118,7 +120,6 @@ def answer(fitter, frames, request):
     path, formula, reml = request.rstrip("\n").split("\t")
     if path not in frames:
         frames[path] = read_data(path)
-    before = peak_megabytes()
     try:
         seconds, covs, criterion, converged = fitter(formula, frames[path], reml == "TRUE")
     except Exception as error:  # whatever a peer raises is its result
@@ -128,7 +129,6 @@ def answer(fitter, frames, request):
         "covs": {group: np.asarray(cov).tolist() for group, cov in covs.items()},
         "criterion": float(criterion),
         "converged": bool(converged),
-        "before_mb": before,
         "peak_mb": peak_megabytes(),
     }
 

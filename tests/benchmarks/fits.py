@@ -26,12 +26,13 @@ from pathlib import Path
 import judge
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from problems import (
     REFERENCE,
     Problem,
     classic_problems,
-    crossed_problem,
-    large_problem,
+    design_problems,
+    nested_problem,
     problem_frame,
     store,
 )
@@ -42,6 +43,10 @@ ENGINES = ("course_lib", "mixedlm", "lme4", "statsmodels")
 NOT_RUN = "not run"
 NEAR, WRONG = 1e-6, 0.01  # distances in criterion, twice those in log-likelihood
 PATIENCE = 10.0  # seconds that one engine may spend on the rounds of one small problem
+SLOW = 30.0  # seconds: fitted only once; in the growth table, not with more rows
+WARM = ("sleepstudy", "pastes")
+OUTER = (2000, 4000, 8000, 16_000, 32_000)  # groups of the growth table
+PICTURE = HERE.parent.parent / "chapters" / "images" / "growth.png"
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,10 @@ class Fit:
 
     @property
     def error(self):
-        return self.answer.get("error", "")
+        """Why there is no fit, in a few words."""
+        kind = self.answer.get("error", "").split(":")[0]
+        words = {"NotImplementedError": "cannot say it", "MemoryError": "out of memory"}
+        return words.get(kind, kind)
 
 
 # ---- engines ------------------------------------------------------------------------------
@@ -136,19 +144,36 @@ def run_small(engines, options, folder):
     return accuracy, timed
 
 
-def run_big(problem, engines, options, folder):
-    """REML fits, each in a fresh process warmed up on sleepstudy; slow engines only once."""
-    path, small = store(problem, folder), classic_problems()[0]
-    warm = store(small, folder)
-    fits, rest = [], list(engines)
-    for _ in tqdm(range(options.big_repeats), desc=problem.name):
+def run_design(problem, engines, options, folder):
+    """REML fits in fresh, warm processes: slow engines once, quick ones often in each."""
+    path, fits, rest = store(problem, folder), [], list(engines)
+    warm = [(small, store(small, folder)) for small in classic_problems() if small.name in WARM]
+    for _ in tqdm(range(options.rounds), desc=problem.name):
         for engine in tuple(rest):
             worker = Worker(engine, options.threads)
-            worker.ask(small, warm, True, options.timeout)
-            fits.append(worker.ask(problem, path, True, options.timeout))
+            for small, small_path in warm:
+                worker.ask(small, small_path, True, options.timeout)
+            spent = 0.0
+            for _ in range(options.repeats):
+                fits.append(worker.ask(problem, path, True, options.timeout))
+                spent += fits[-1].seconds
+                if not spent < 1:  # also after an error, whose seconds are NaN
+                    break
             worker.close()
-            if fits[-1].error or fits[-1].seconds > 30:
+            if not fits[-1].seconds < SLOW:
                 rest.remove(engine)
+    return fits
+
+
+def run_growth(measured, engines, options, folder):
+    """The same for more and more groups; what is slow or fails sees no more of them."""
+    fits, rest = [], list(engines)
+    for n_outer in OUTER:
+        problem = nested_problem(n_outer)
+        if problem.name not in measured:
+            measured[problem.name] = run_design(problem, rest, options, folder)
+        fits += [fit for fit in measured[problem.name] if fit.engine in rest]
+        rest = [e for e in rest if all(f.seconds < SLOW for f in fits if f.engine == e)]
     return fits
 
 
@@ -187,7 +212,7 @@ def distances(fits):
 
 def distance_text(row):
     if row.fit.error:
-        return row.fit.error.split(":")[0]
+        return row.fit.error
     said = "" if row.fit.answer["converged"] else " (says so)"
     if row.distance < 1e-9:
         return f"0{said}"
@@ -235,30 +260,57 @@ def time_table(fits, engines):
     return table(pd.DataFrame(rows))
 
 
-def big_table(fits, rows, engines):
-    """One row an engine: seconds, ratio, peak memory, distance."""
-    lines = []
-    for name in ENGINES:
-        mine = [fit for fit in fits if fit.engine == name]
-        good = [fit for fit in mine if not fit.error]
-        cells = {"engine": name, "median s": mine[0].error if mine else NOT_RUN}
-        if good:
-            own, ours = (
-                np.median([f.seconds for f in fits if f.engine == x and not f.error] or np.nan)
-                for x in (name, "course_lib")
-            )
-            peak = max(fit.answer["peak_mb"] for fit in good)
-            before = max(fit.answer["before_mb"] for fit in good)
-            distance = rows.loc[rows["engine"] == name, "distance"].max()
-            cells |= {
-                "median s": f"{own:.2f}",
-                "fits": len(good),
-                "ratio": f"{own / ours:.1f} ×",
-            }
-            cells |= {"peak MB": f"{peak:.0f}", "of it before the fit": f"{before:.0f}"}
-            cells["distance to best"] = f"{distance:.1g}"
-        lines.append(cells)
-    return table(pd.DataFrame(lines, dtype=object).fillna(""))
+def design_table(measured, engines):
+    """One row a design: seconds, multiple of course_lib's, peak memory, distance if any."""
+    rows = []
+    for fits in measured.values():
+        first = {fit.engine: fit for fit in reversed(fits)}
+        seconds = medians(fits).iloc[0]
+        judged = distances(first.values()).set_index("engine")["distance"]
+
+        def cell(name, first=first, seconds=seconds, judged=judged):
+            if first[name].error:
+                return first[name].error
+            times = f"× {seconds[name] / seconds['course_lib']:.3g}, "
+            off = f", {judged[name]:.2g} off" if judged[name] > NEAR else ""
+            size = f"{first[name].answer['peak_mb']:.0f} MB"
+            return f"{times * (name != 'course_lib')}{seconds[name]:.3g} s, {size}{off}"
+
+        problem = fits[0].problem
+        model = problem.formula.split(" ~ ")[1].replace("|", "\\|")
+        cells = {"data": problem.name, "model": f"`{model}`"}
+        rows.append(cells | by_engine(engines, cell))
+    return table(pd.DataFrame(rows))
+
+
+def growth_table(fits, engines):
+    """Median seconds, a row for each number of groups; a dash after the last that was run."""
+    errors = {(fit.problem.name, fit.engine): fit.error for fit in fits}
+    rows = []
+    for name, seconds in medians(fits).iterrows():
+
+        def cell(engine, name=name, seconds=seconds):
+            return errors.get((name, engine), "–") or f"{seconds[engine]:.3g}"
+
+        rows.append({"data": name} | by_engine(engines, cell))
+    return table(pd.DataFrame(rows))
+
+
+def draw_growth(fits, path):
+    """Seconds by rows on logarithmic axes, a line for each engine."""
+    size = {fit.problem.name: len(fit.problem.frame) for fit in fits}
+    seconds = medians(fits).rename(size)
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    ax = figure.subplots()
+    for engine, line in seconds.dropna(axis=1, how="all").items():
+        ax.plot(line.index, line, "o-", label=engine)
+    ax.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds for one fit")
+    ax.set_xticks(seconds.index, [f"{rows:,}" for rows in seconds.index], minor=False)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
+    figure.savefig(path, dpi=140)
 
 
 def machine(versions, missing, options):
@@ -273,15 +325,16 @@ def machine(versions, missing, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", choices=["small", "large", "crossed"])
+    parser.add_argument("--only", choices=["small", "designs", "growth"])
     parser.add_argument("--engines", nargs="+", choices=ENGINES[1:], default=ENGINES[1:])
     parser.add_argument("--write", type=Path, help="also write the tables to this file")
-    parser.add_argument("--repeats", type=int, default=21, help="rounds, small sets")
-    parser.add_argument("--big-repeats", type=int, default=3, help="rounds, large and crossed")
+    parser.add_argument("--repeats", type=int, default=21, help="fits of a small set")
+    parser.add_argument("--rounds", type=int, default=3, help="fresh processes a design")
+    parser.add_argument("--picture", type=Path, default=PICTURE, help="drawing of the growth")
     parser.add_argument("--timeout", type=float, default=300, help="seconds per fit may take")
     parser.add_argument("--threads", type=int, default=1, help="BLAS threads; 0 = leave alone")
     options = parser.parse_args()
-    here, text = installed(), []
+    here, text, measured = installed(), [], {}
     versions = {name: here[name] for name in here if name in ("course_lib", *options.engines)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -289,11 +342,14 @@ def main():
             accuracy, timed = run_small(versions, options, folder)
             text += ["### Accuracy", *accuracy_tables(distances(accuracy), versions)]
             text += ["### Time, small sets (REML)", time_table(timed, versions)]
-        for key, problem in (("large", large_problem), ("crossed", crossed_problem)):
-            if options.only in (None, key):
-                fits = run_big(problem(), versions, options, folder)
-                title = f"### {fits[0].problem.name}: `{fits[0].problem.formula}`, REML"
-                text += [title, big_table(fits, distances(fits), versions)]
+        if options.only in (None, "designs"):
+            for problem in design_problems():
+                measured[problem.name] = run_design(problem, versions, options, folder)
+            text += ["### Designs (REML)", design_table(measured, versions)]
+        if options.only in (None, "growth"):
+            fits = run_growth(measured, versions, options, folder)
+            draw_growth(fits, options.picture)
+            text += ["### Growth: seconds of `(1 | a/b)`", growth_table(fits, versions)]
     text.append(machine(versions, [e for e in ENGINES if e not in here], options))
     output = "\n\n".join(text) + "\n"
     if options.write:

@@ -21,15 +21,16 @@ def criterion(frame, covs, reml):
     frame : course_lib.mixed.design.ModelFrame
         Response and design matrices.
     covs : dict
-        Relative covariance matrix of each grouping factor, by name; ``a:b`` is ``b:a``.
+        Relative covariance matrix of each grouping factor, by name: ``a:b`` is ``b:a``, and
+        ``c:(b:a)`` is how lme4 says ``c:b:a``.
     reml : bool
         REML criterion instead of the deviance.
     """
-    by_group = {frozenset(name.split(":")): np.array(cov) for name, cov in covs.items()}
+    by_group = {_columns(name): np.array(cov) for name, cov in covs.items()}
     n, p = frame.X.shape
     blocks = []
     for factor in frame.factors:
-        root = _square_root(by_group[frozenset(factor.name.split(":"))])
+        root = _square_root(by_group[_columns(factor.name)])
         J, q = len(factor.keys), len(factor.terms)
         rows = np.repeat(np.arange(n), q)
         columns = (factor.codes[:, None] * q + np.arange(q)).ravel()
@@ -53,6 +54,10 @@ def criterion(frame, covs, reml):
         return logdet + n * (1 + np.log(2 * np.pi * r2 / n))
     logdet += 2 * np.log(np.abs(L.diagonal()[:-1] * R.diagonal())).sum()
     return logdet + (n - p) * (1 + np.log(2 * np.pi * r2 / (n - p)))
+
+
+def _columns(name):
+    return frozenset(name.replace("(", "").replace(")", "").split(":"))
 
 
 def _square_root(cov):

@@ -29,7 +29,6 @@ answer <- function(path, formula, reml) {
   if (is.null(frames[[path]])) frames[[path]] <- read_data(path)
   data <- frames[[path]]
   model <- as.formula(formula)
-  before <- peak_megabytes()
   start <- Sys.time()
   fit <- suppressMessages(suppressWarnings(lmer(model, data, REML = reml)))
   seconds <- as.numeric(Sys.time() - start, units = "secs")
@@ -39,10 +38,10 @@ answer <- function(path, formula, reml) {
   complaints <- messages[!grepl("singular", messages)]
   sprintf(
     paste0("{\"seconds\": %s, \"covs\": {%s}, \"criterion\": %s, \"converged\": %s, ",
-           "\"before_mb\": %s, \"peak_mb\": %s}"),
+           "\"peak_mb\": %s}"),
     number(seconds), paste0("\"", names(covs), "\": ", texts, collapse = ", "),
     number(if (reml) REMLcrit(fit) else deviance(fit)),
-    if (length(complaints)) "false" else "true", number(before), number(peak_megabytes())
+    if (length(complaints)) "false" else "true", number(peak_megabytes())
   )
 }
 

@@ -1,4 +1,4 @@
-"""The models that fits.py compares engines on, and their data in a form all can read."""
+"""The models that the benchmarks fit, and their data in a form all engines can read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,64 @@ def classic_problems():
         Problem("Wages", "lwage ~ exp + (exp | id)", wages, "wages"),
         Problem("Produc", macro, produc, "produc"),
     ]
+
+
+def design_problems():
+    """One problem a kind of design; all but sleepstudy and Machines are simulated."""
+    machines = pd.read_csv(REFERENCE / "data" / "machines.csv")
+    unstructured = "score ~ Machine + (Machine | Worker)"
+    return [
+        classic_problems()[0],
+        Problem("Machines", unstructured, machines, "machines_unstructured"),
+        partly_nested_problem(),
+        nested_problem(2000),
+        nested_problem(8000),
+        nested_problem(2000, slopes=True),
+        nested_problem(200, "abc"),
+        school_problem(),
+        crossed_problem(),
+        large_problem(),
+    ]
+
+
+def nested_problem(n_outer, levels="ab", slopes=False):
+    """Each unit holds 10 of the next level, the innermost ones 3 rows; no label comes twice."""
+    sizes = [n_outer * 10**depth for depth in range(len(levels))]
+    rows = np.arange(3 * sizes[-1])
+    codes = {level: rows * size // len(rows) for level, size in zip(levels, sizes, strict=True)}
+    formula = f"y ~ x + ({'x' if slopes else 1} | {'/'.join(levels)})"
+    name = f"{n_outer:,}{' × 10' * (len(levels) - 1)} × 3 rows{', slopes' * slopes}"
+    return _simulated(name, formula, codes, np.random.default_rng(n_outer), slopes)
+
+
+def partly_nested_problem():
+    """10,000 rows: 500 units nested in 100, crossed with 500 others."""
+    rng = np.random.default_rng(500)
+    inner, crossed = rng.integers(0, 500, (2, 10_000))
+    codes = {"a": inner // 5, "b": inner, "c": crossed}
+    name, formula = "500 in 100, × 500; 10,000 rows", "y ~ x + (1 | a/b) + (1 | c)"
+    return _simulated(name, formula, codes, rng)
+
+
+def school_problem():
+    """60,000 rows: 40 pupils and 20 teachers in each of 300 schools, 5 rows a pupil."""
+    rng = np.random.default_rng(12_000)
+    pupil = np.repeat(np.arange(12_000), 5)
+    school = pupil // 40
+    codes = {"s": school, "p": pupil, "t": 20 * school + rng.integers(0, 20, len(pupil))}
+    name = "12,000 pupils × 20 teachers in each of 300 schools; 60,000 rows"
+    return _simulated(name, "y ~ x + (1 | s) + (1 | p) + (1 | t)", codes, rng)
+
+
+def _simulated(name, formula, codes, rng, slopes=False):
+    """Response with an effect of x and one of every unit (and of x in every unit)."""
+    x, y = rng.normal(size=(2, len(next(iter(codes.values())))))
+    y += 1 + 0.5 * x
+    for units in codes.values():
+        y += rng.normal(0, 0.7, units.max() + 1)[units]
+        if slopes:
+            y += rng.normal(0, 0.4, units.max() + 1)[units] * x
+    return Problem(name, formula, pd.DataFrame({"y": y, "x": x} | codes))
 
 
 def large_problem():

@@ -341,3 +341,28 @@ def test_a_predictor_named_like_the_constant_is_refused(formula):
     with pytest.raises(CourseError, match="formula: .*named like the constant.*rename"):
         lmer(formula, data)
     lmer("y ~ x + (1 | team)", data)  # its mere presence is no fault
+
+
+@pytest.mark.parametrize(
+    ("formula", "name", "place"),
+    [
+        ("y ~ x.cm + arm + (1 | `team.id`)", "x.cm", 4),
+        ("y ~ log(x.cm) + (1 | `team.id`)", "x.cm", 8),
+        ("y ~ arm + (1 | arm/team.id)", "team.id", 19),
+        ("y ~ body weight + (1 | `team.id`)", "body weight", 4),
+        ("y ~ größe.m + (1 | `team.id`)", "größe.m", 4),
+    ],
+)
+def test_a_name_that_needs_backticks_is_pointed_at(formula, name, place):
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"team.id": np.arange(60) % 6, "arm": np.arange(60) // 15, "x": 1.0})
+    for column in ("x.cm", "body weight", "größe.m", "y"):
+        data[column] = rng.random(60)
+    with pytest.raises(CourseError, match="in backticks") as caught:
+        lmer(formula, data)
+    first, line, caret = str(caught.value).split("\n")
+    assert f"Write `{name}`." in first
+    assert line == "    " + formula
+    assert caret == " " * (4 + place) + "^"
+    quoted = formula[:place] + f"`{name}`" + formula[place + len(name) :]
+    assert np.isfinite(lmer(quoted, data).deviance)
