@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 
 from course_lib.errors import check_choice, check_dataframe, check_finite, course_error
-from course_lib.explain.model import check_features, one_row, prediction_function, repeat_row
+from course_lib.explain.model import (
+    check_features,
+    columns_of,
+    one_row,
+    prediction_function,
+    repeat_row,
+)
 
 __all__ = ["Counterfactual", "counterfactual"]
 
@@ -134,7 +140,7 @@ def counterfactual(
     function = prediction_function(predict)
     check_dataframe("data", data)
     names = check_features("change", change, data)
-    start = one_row(row, data)
+    start = one_row(row, data[list(dict.fromkeys([*columns_of(predict, data)[0], *names]))])
     check_choice("target_kind", target_kind, ("at least", "at most", "exactly"))
     for argument, number in (("target", target), ("tolerance", tolerance)):
         if not isinstance(number, numbers.Real) or isinstance(number, bool):

@@ -9,8 +9,9 @@ import pandas as pd
 
 from course_lib import errors
 from course_lib.errors import course_error, listing
+from course_lib.mixed.result import LmerResult
 
-__all__ = ["check_features", "one_row", "prediction_function", "repeat_row"]
+__all__ = ["check_features", "columns_of", "one_row", "prediction_function", "repeat_row"]
 
 
 def prediction_function(predict: object) -> Callable[[pd.DataFrame], np.ndarray]:
@@ -66,6 +67,43 @@ def prediction_function(predict: object) -> Callable[[pd.DataFrame], np.ndarray]
         return values
 
     return checked
+
+
+def columns_of(predict: object, data: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return the columns of `data` that a model takes, and those of them that it measures.
+
+    Parameters
+    ----------
+    predict : callable or object with a method ``predict``
+        As for `prediction_function`.
+    data : DataFrame
+        Rows that it predicts.
+
+    Returns
+    -------
+    columns : list of str
+        All that it takes; every column of `data` where it does not say.
+    predictors : list of str
+        Without those that only name a group, such as a person's number.
+
+    Examples
+    --------
+    >>> from course_lib import lmer, load
+    >>> sleep = load("sleepstudy")
+    >>> columns_of(lmer("Reaction ~ Days + (Days | Subject)", sleep), sleep)
+    (['Days', 'Subject'], ['Days'])
+
+    See Also
+    --------
+    check_features : Columns that a reader names.
+    """
+    if isinstance(predict, LmerResult):
+        frame = predict.frame
+        predictors = {*frame.fixed.variables, *(v for f in frame.factors for v in f.variables)}
+        used = predictors | {name for factor in frame.factors for name in factor.group}
+    else:
+        used = predictors = set(getattr(predict, "feature_names_in_", data.columns))
+    return [c for c in data if c in used], [c for c in data if c in predictors]
 
 
 def repeat_row(row: pd.DataFrame, columns: Sequence[str], values: np.ndarray) -> pd.DataFrame:

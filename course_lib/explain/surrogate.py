@@ -11,7 +11,13 @@ import pandas as pd
 
 from course_lib import errors
 from course_lib.errors import course_error
-from course_lib.explain.model import check_features, one_row, prediction_function, repeat_row
+from course_lib.explain.model import (
+    check_features,
+    columns_of,
+    one_row,
+    prediction_function,
+    repeat_row,
+)
 
 __all__ = ["LocalSurrogate", "local_surrogate", "partial_dependence_frame"]
 
@@ -115,11 +121,12 @@ def local_surrogate(
     """
     function = prediction_function(predict)
     errors.check_dataframe("data", data)
+    used, predictors = columns_of(predict, data)
     if features is None:
-        numeric = data.select_dtypes("number")
+        numeric = data[predictors].select_dtypes("number")
         features = [name for name in numeric.columns if data[name].nunique() > 1]
     features = check_features("features", features, data)
-    centre = one_row(row, data)
+    centre = one_row(row, data[list(dict.fromkeys([*used, *features]))])
     p = len(features)
     n_samples = errors.check_count("n_samples", n_samples, p + 2)
     n_repeats = errors.check_count("n_repeats", n_repeats, 2)
