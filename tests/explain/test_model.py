@@ -42,7 +42,6 @@ USELESS = {
     "duration": pd.Timedelta("1D"),
     "date": pd.Timestamp("2020-01-01"),
     "list": [[1, 2]] * 96,
-    "complex": 1j,
 }
 
 
