@@ -59,6 +59,9 @@ class Side:
         or the intercept.
     coded : frozenset of str
         Variables that ``C(…)`` makes categories of.
+    dropped : tuple of str
+        Columns that formulaic makes and the model leaves out: combinations of categories
+        without a row.
     """
 
     names: tuple[str, ...]
@@ -66,6 +69,7 @@ class Side:
     terms: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]
     spec: ModelSpec | None
     coded: frozenset[str] = frozenset()
+    dropped: tuple[str, ...] = ()
 
     def plain_matrix(self, rows: pd.DataFrame) -> np.ndarray:
         """Columns of a side without a spec, shape (rows, columns)."""
@@ -268,13 +272,22 @@ def _sides(
     levels = {k: v for matrix in built for k, v in matrix.model_spec.encoder_state.items()}
     for text, matrix in zip(left, built, strict=True):
         spec, used = matrix.model_spec.update(encoder_state=levels), variables[text]
+        values, empty = _as_array(matrix), _empty_cells(matrix)
+        kept = [k for k in range(matrix.shape[1]) if k not in empty]
         terms = []
         for term, places in spec.term_indices.items():
             takes = {str(variable) for variable in spec.term_variables[term]}
-            terms.append((tuple(name for name in used if name in takes), tuple(places)))
-        coded = frozenset(coded_names(text))
-        side = Side(tuple(matrix.columns), used, tuple(terms), spec, coded)
-        made[text] = side, _as_array(matrix)
+            at = tuple(kept.index(k) for k in places if k not in empty)
+            terms.append((tuple(name for name in used if name in takes), at))
+        names, coded = tuple(matrix.columns[kept]), frozenset(coded_names(text))
+        dropped = tuple(matrix.columns[empty])
+        made[text] = Side(names, used, tuple(terms), spec, coded, dropped), values[:, kept]
+        if dropped:
+            warnings.warn(
+                f"lmer: no row has {listing(dropped)}, so this column is zero and is left out, "
+                "as in lme4.",
+                stacklevel=5,
+            )
     for text, (side, matrix) in made.items():
         if matrix.shape[1] == 0 and any(bar.left == text for bar in parsed.bars):
             rule = "needs at least one term left of the bar"
@@ -282,6 +295,13 @@ def _sides(
             raise course_error("formula", rule, f"'{text}'", advice)
         _check_finite_columns(matrix, pd.Index(side.names))
     return made
+
+
+def _empty_cells(matrix: pd.DataFrame) -> list[int]:
+    """Columns of interactions that are zero: combinations of categories without a row."""
+    terms = matrix.model_spec.term_indices.items()
+    places = [k for term, places in terms if len(term.factors) > 1 for k in places]
+    return [k for k in places if not matrix.iloc[:, k].to_numpy().any()]
 
 
 def _plain_side(text: str, rows: pd.DataFrame) -> tuple[Side, np.ndarray] | None:
@@ -453,7 +473,7 @@ def _columns(side: Side, rows: pd.DataFrame) -> np.ndarray:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)
             rows = typed_frame("newdata", rows, side.variables, side.coded)
-            return _as_array(side.spec.get_model_matrix(rows, **_OPTIONS))
+            made = side.spec.get_model_matrix(rows, **_OPTIONS)
     except DataMismatchWarning as warning:
         rule = "must use only category levels that the fit has seen"
         got = re.sub(r"\s+", " ", str(warning)).split(". ")[0]
@@ -461,3 +481,9 @@ def _columns(side: Side, rows: pd.DataFrame) -> np.ndarray:
         raise course_error("newdata", rule, got, advice) from None
     except FormulaicError as error:
         raise reading_error(", ".join(side.variables), error) from None
+    never_seen = [name for name in side.dropped if made[name].to_numpy().any()]
+    if never_seen:
+        rule = "must not combine categories that the fit has no row of"
+        advice = "Leave these rows out, or fit without this interaction."
+        raise course_error("newdata", rule, listing(never_seen), advice)
+    return _as_array(made[list(side.names)])

@@ -366,3 +366,37 @@ def test_a_name_that_needs_backticks_is_pointed_at(formula, name, place):
     assert caret == " " * (4 + place) + "^"
     quoted = formula[:place] + f"`{name}`" + formula[place + len(name) :]
     assert np.isfinite(lmer(quoted, data).deviance)
+
+
+@pytest.mark.parametrize(
+    ("formula", "n_dropped"),
+    [
+        ("y ~ arm * site + (1 | team)", 1),
+        ("y ~ x * arm * site + (1 | team)", 2),
+        ("y ~ x + arm:site + (1 | team)", 1),
+        ("y ~ C(arm) * C(site) + (x | team)", 1),
+    ],
+)
+def test_a_combination_without_rows_is_left_out_and_said(formula, n_dropped):
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"team": np.repeat(np.arange(12), 20), "x": rng.normal(size=240)})
+    data["arm"] = rng.choice(["lo", "mid", "top"], 240)
+    data["site"] = rng.choice(["n", "s"], 240)
+    data["y"] = data.x + (data.arm == "mid") + rng.normal(size=12)[data.team]
+    data["y"] += rng.normal(size=240)
+    kept = data.query("not (arm == 'top' and site == 's')")
+    with pytest.warns(UserWarning, match="no row has .*as in lme4"):
+        fit = lmer(formula, kept)
+    whole = lmer(formula, data)
+    assert len(fit.fe_params) == len(whole.fe_params) - n_dropped
+    # the cells are the same model, with one column per combination that has rows
+    cells = kept.assign(cell=kept.arm + kept.site)
+    same = formula.replace("C(arm) * C(site)", "cell").replace("x * arm * site", "x * cell")
+    same = same.replace("arm * site", "cell").replace("arm:site", "cell")
+    expected = lmer(same, cells, reml=False)
+    with pytest.warns(UserWarning, match="no row has"):
+        found = lmer(formula, kept, reml=False)
+    assert found.deviance == pytest.approx(expected.deviance, abs=1e-7)
+    np.testing.assert_allclose(found.predict(kept), found.fittedvalues, rtol=1e-9)
+    with pytest.raises(CourseError, match="newdata: .*no row of.*top.*s"):
+        found.predict(data)
