@@ -516,7 +516,7 @@ def _formulaic(text: str) -> Formula:
 
     try:
         return Formula(text)
-    except FormulaicError as error:
+    except (FormulaicError, SyntaxError, ValueError, TypeError) as error:
         raise reading_error(text, error) from None
 
 
