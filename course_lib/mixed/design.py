@@ -272,7 +272,7 @@ def _sides(
     levels = {k: v for matrix in built for k, v in matrix.model_spec.encoder_state.items()}
     for text, matrix in zip(left, built, strict=True):
         spec, used = matrix.model_spec.update(encoder_state=levels), variables[text]
-        values, empty = _as_array(matrix), _empty_cells(matrix)
+        values, empty = _as_array(matrix), _empty_cells(matrix, levels)
         kept = [k for k in range(matrix.shape[1]) if k not in empty]
         terms = []
         for term, places in spec.term_indices.items():
@@ -297,10 +297,12 @@ def _sides(
     return made
 
 
-def _empty_cells(matrix: pd.DataFrame) -> list[int]:
+def _empty_cells(matrix: pd.DataFrame, levels: dict[str, tuple]) -> list[int]:
     """Columns of interactions that are zero: combinations of categories without a row."""
+    coded = {factor for factor, (kind, _) in levels.items() if kind.value == "categorical"}
     terms = matrix.model_spec.term_indices.items()
-    places = [k for term, places in terms if len(term.factors) > 1 for k in places]
+    crossed = [at for term, at in terms if sum(str(f) in coded for f in term.factors) > 1]
+    places = [k for at in crossed for k in at]
     return [k for k in places if not matrix.iloc[:, k].to_numpy().any()]
 
 
