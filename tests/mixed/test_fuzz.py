@@ -84,3 +84,89 @@ def test_formulas(block):
                 pass
             except Exception as error:
                 raise AssertionError(f"{text!r}: {type(error).__name__}: {error}") from error
+
+
+def some_column(rng, n):
+    """Make a column of any kind that pandas can hold."""
+    whole = rng.integers(-3, 6, n)
+    kinds = {
+        "float": lambda: rng.normal(size=n),
+        "int8": lambda: whole.astype("int8"),
+        "uint64": lambda: np.abs(whole).astype("uint64"),
+        "Int16": lambda: pd.array(whole, "Int16"),
+        "Float32": lambda: pd.array(whole, "Float32"),
+        "bool": lambda: whole > 1,
+        "boolean": lambda: pd.array(whole > 1, "boolean"),
+        "text": lambda: np.array(["u", "v", "w"], dtype=object)[np.abs(whole) % 3],
+        "string": lambda: pd.array(np.abs(whole).astype(str), "string"),
+        "category": lambda: pd.Categorical.from_codes(np.abs(whole) % 3, ["c", "a", "b"]),
+        "ordered": lambda: pd.Categorical(np.abs(whole) % 3, [2, 0, 1, 9], ordered=True),
+        "object": lambda: np.array([1, "a", None, 2.5], dtype=object)[np.abs(whole) % 4],
+        "dates": lambda: pd.Timestamp("2020") + pd.to_timedelta(whole, "D"),
+        "zoned": lambda: pd.Timestamp("2020", tz="UTC") + pd.to_timedelta(whole, "D"),
+        "durations": lambda: pd.to_timedelta(whole, "h"),
+        "periods": lambda: pd.PeriodIndex.from_ordinals(whole + 600, freq="M"),
+        "intervals": lambda: pd.arrays.IntervalArray.from_arrays(whole, whole + 1.0),
+        "complex": lambda: whole + 1j,
+        "tuples": lambda: pd.Series([(int(v), 1) for v in whole]).to_numpy(),
+        "constant": lambda: np.zeros(n),
+        "infinite": lambda: np.where(whole > 4, np.inf, whole),
+        "huge": lambda: 1e300 * rng.normal(size=n),
+        "tiny": lambda: 1e-300 * rng.normal(size=n),
+        "missing": lambda: np.full(n, np.nan),
+    }
+    kind = str(rng.choice(list(kinds)))
+    column = pd.Series(kinds[kind](), name=kind)
+    if rng.random() < 0.2 and kind not in ("int8", "uint64", "bool", "constant"):
+        column = column.where(rng.random(n) < 0.8)
+    return column
+
+
+def some_index(rng, n):
+    forms = [
+        pd.RangeIndex(n),
+        pd.Index(rng.integers(0, 3, n)),
+        pd.Index([f"row {k}" for k in range(n)]),
+        pd.MultiIndex.from_arrays([np.arange(n) // 2, np.arange(n) % 2]),
+        pd.date_range("2020", periods=n),
+        pd.Index([np.nan, *range(n - 1)]),
+    ]
+    return forms[rng.integers(len(forms))]
+
+
+FRAME_FORMULAS = [
+    "y ~ a + (1 | g)",
+    "y ~ a * b + (a | g)",
+    "y ~ C(a) + I(b) + (1 | g)",
+    "a ~ b + (1 | g)",
+    "y ~ b + (0 + a | g) + (1 | b)",
+    "y ~ log(a) + (1 | g/a)",
+    "y ~ poly(a, 2) + scale(b) + (b || g)",
+]
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_frames(block):
+    """300 frames each of random types, gaps, sizes and indices."""
+    for k in range(300):
+        rng = np.random.default_rng([block, k])
+        n = int(rng.choice([1, 2, 5, 30, 60]))
+        frame = pd.DataFrame({"y": rng.normal(size=n), "g": np.arange(n) % 6})
+        frame["a"], frame["b"] = some_column(rng, n), some_column(rng, n)
+        if rng.random() < 0.3:
+            frame["g"] = some_column(rng, n)
+        frame.index = some_index(rng, n)
+        text = FRAME_FORMULAS[rng.integers(len(FRAME_FORMULAS))]
+        where = f"{text} block {block}, {k}: {dict(frame.dtypes.astype(str))}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                fit = lmer(text, frame)
+                assert np.isfinite(fit.deviance), where
+                complete = fit.predict(frame, new_levels="population").dropna()
+                assert np.isfinite(complete).all(), where
+                fit.summary()
+            except CourseError:
+                pass
+            except Exception as error:
+                raise AssertionError(f"{where}: {type(error).__name__}: {error}") from error
