@@ -168,7 +168,8 @@ def simulate_growth(design: GrowthDesign, rng: np.random.Generator) -> pd.DataFr
     number = pd.Series(np.tile(_labels("-", design.students_per_class), n_classes))
     students["student_id"] = students["class_id"] + number
     rows = students.loc[students.index.repeat(design.n_waves)].reset_index(drop=True)
-    return rows.assign(time=np.tile(np.arange(design.n_waves), n_students), score=score)
+    time = np.tile(np.arange(design.n_waves, dtype=np.int64), n_students)
+    return rows.assign(time=time, score=score)
 
 
 @dataclass(frozen=True)
