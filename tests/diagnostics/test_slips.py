@@ -1,4 +1,4 @@
-"""Edges of the diagnostics and their neighbours that a planted error slipped through."""
+"""What planted errors once slipped through, in the diagnostics and their neighbours."""
 
 import numpy as np
 import pandas as pd
