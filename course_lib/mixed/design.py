@@ -286,7 +286,7 @@ def _sides(
             warnings.warn(
                 f"lmer: no row has {listing(dropped)}, so this column is zero and is left out, "
                 "as in lme4.",
-                stacklevel=5,
+                stacklevel=4,
             )
     for text, (side, matrix) in made.items():
         if matrix.shape[1] == 0 and any(bar.left == text for bar in parsed.bars):

@@ -385,8 +385,9 @@ def test_a_combination_without_rows_is_left_out_and_said(formula, n_dropped):
     data["y"] = data.x + (data.arm == "mid") + rng.normal(size=12)[data.team]
     data["y"] += rng.normal(size=240)
     kept = data.query("not (arm == 'top' and site == 's')")
-    with pytest.warns(UserWarning, match="no row has .*as in lme4"):
+    with pytest.warns(UserWarning, match="no row has .*as in lme4") as caught:
         fit = lmer(formula, kept)
+    assert caught[0].filename == __file__  # it points at the call, not into the library
     whole = lmer(formula, data)
     assert len(fit.fe_params) == len(whole.fe_params) - n_dropped
     # the cells are the same model, with one column per combination that has rows
