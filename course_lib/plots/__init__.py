@@ -16,8 +16,10 @@ from course_lib.plots.groups import (
     small_multiples,
     spaghetti,
 )
+from course_lib.plots.style import COLOUR
 
 __all__ = [
+    "COLOUR",
     "caterpillar",
     "covariance_ellipse",
     "effect_plot",

@@ -28,6 +28,15 @@ MARKERS = "osD^vP<X>*"
 DASHES = ["-", "--", "-.", ":", *((0, dash) for dash in [(6, 2, 1, 2, 1, 2), (1, 3), (8, 3)])]
 DASHES += [(0, dash) for dash in [(3, 1), (5, 1, 1, 1), (2, 4)]]
 GREY = "0.6"
+# One meaning for a colour in the whole course; a planted fault is vermilion, and nothing else is.
+COLOUR = {
+    "partial pooling": COLOURS[0],
+    "no pooling": COLOURS[1],
+    "complete pooling": COLOURS[2],
+    "fault": COLOURS[3],
+    "observed": GREY,
+    "healthy": "0.25",
+}
 MISSING_COLOURS = [COLOURS[1], COLOURS[2], COLOURS[0], "black"]  # from light to dark
 MOST = 40  # panels, or names along an axis: more cannot be read
 INVISIBLE = "\u200b"  # no width: Matplotlib drops entries that are empty or begin with _
