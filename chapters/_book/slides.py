@@ -15,10 +15,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from extract import slides_of
-from figure_texts import figure_texts
 from nbconvert.filters import Highlight2HTML, markdown2html
 from pygments.formatters import HtmlFormatter
+
+from extract import slides_of
+from figure_texts import figure_texts
 from vendored import copy_mathjax, copy_reveal
 
 CHAPTERS = Path(__file__).resolve().parent.parent

@@ -28,7 +28,7 @@ MARKERS = "osD^vP<X>*"
 DASHES = ["-", "--", "-.", ":", *((0, dash) for dash in [(6, 2, 1, 2, 1, 2), (1, 3), (8, 3)])]
 DASHES += [(0, dash) for dash in [(3, 1), (5, 1, 1, 1), (2, 4)]]
 GREY = "0.6"
-# One meaning for a colour in the whole course; a planted fault is vermilion, and nothing else is.
+# One meaning per colour in the whole course; only a planted fault is vermilion.
 COLOUR = {
     "partial pooling": COLOURS[0],
     "no pooling": COLOURS[1],
