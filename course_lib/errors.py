@@ -160,6 +160,21 @@ def check_no_missing(argument: str, data: pd.DataFrame, columns: Iterable[object
             raise course_error(argument, "must not have missing values", got, advice)
 
 
+def check_labels(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
+    """Raise unless each of `columns` holds values that can be compared, no lists or dicts."""
+    for column in columns:
+        if data[column].dtype.kind not in "OV":
+            continue
+        for value in data[column]:
+            try:
+                hash(value)
+            except TypeError:
+                rule = "must name columns of values that can be compared"
+                got = f"'{column}' with a {type(value).__name__}"
+                advice = f"Make text of them: data['{column}'].astype(str)."
+                raise course_error(argument, rule, got, advice) from None
+
+
 def check_finite(argument: str, values: object) -> np.ndarray:
     """Return `values` as a float array, or raise if one of them is NaN or infinite."""
     try:

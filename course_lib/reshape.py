@@ -27,6 +27,7 @@ from course_lib.errors import (
     check_choice,
     check_columns,
     check_dataframe,
+    check_labels,
     check_names,
     check_no_missing,
     check_numeric,
@@ -265,6 +266,7 @@ def _check(
     data = check_dataframe("data", data)
     columns, by = check_names("columns", columns), check_names("by", by)
     check_no_missing("by", data, by)
+    check_labels("by", data, by)
     check_numeric("columns", data, columns)
     return data, columns, [data[key] for key in by]
 
@@ -339,8 +341,7 @@ def to_long(
         rule = f"must all have the same waves ({listing(f'{w:g}' for w in waves)})"
         advice = "Reshape the stubs one by one, or add the column with missing values."
         raise course_error("stubs", rule, f"no column {listing(lacking)}", advice)
-    for stub, columns in found.items():
-        _check_one_type(data, stub, columns.values())
+    kinds = {stub: _one_type(data, stub, columns.values()) for stub, columns in found.items()}
     kept = [column for column in data.columns if column not in used]
     _check_free([wave, *names.values()], kept)
     rows = np.arange(len(data))
@@ -348,8 +349,12 @@ def to_long(
     long[wave] = np.tile(waves, len(data))
     by_unit = np.arange(len(long)).reshape(len(waves), len(data)).T.ravel()
     for stub, name in names.items():
-        stacked = pd.concat([data[found[stub][number]] for number in waves])
-        long[name] = stacked.array.take(by_unit)
+        columns = [data[found[stub][number]] for number in waves]
+        if kinds[stub] is not None:  # an empty wave beside text has the type of the others
+            columns = [
+                c if c.notna().any() else c.astype(object).astype(kinds[stub]) for c in columns
+            ]
+        long[name] = pd.concat(columns).array.take(by_unit)
     return long
 
 
@@ -421,6 +426,7 @@ def to_wide(
             "Add the missing rows, or pass unbalanced='missing'.",
         )
     others = [column for column in data.columns if column not in {*ids, wave, *names}]
+    check_labels("data", data, others)
     for column in others:
         _check_constant(data, column, unit, [*ids, wave, column])
     labels = [_wave_label(number) for number in waves]
@@ -458,6 +464,7 @@ def _check_reshape(
         rule = "must be text, as is sep"
         raise course_error(argument, rule, listing(map(repr, texts)), "Put it in quotes.")
     check_columns("id", data, ids)
+    check_labels("id", data, ids)
     missing = data[ids].isna().any(axis=1)
     reject_rows("id", "must not be missing", data, missing, data.columns[:4], "Drop the rows.")
     return data, names, ids
@@ -509,13 +516,21 @@ def _wave_label(number: float) -> str:
     return np.format_float_positional(number, trim="0")
 
 
-def _check_one_type(data: pd.DataFrame, stub: str, columns: Iterable[str]) -> None:
-    types = {column: data[column].dtype for column in columns}
-    numbers = all(kind.kind in "iuf" for kind in types.values())
-    if len(set(types.values())) > 1 and not numbers:
-        got = f"for '{stub}': {listing(f'{column} {kind}' for column, kind in types.items())}"
-        advice = "Convert them first, for example with pandas.to_numeric."
+def _one_type(data: pd.DataFrame, stub: str, columns: Iterable[str]) -> object:
+    """Return the type that the waves of a stub share; None for numbers of any type."""
+    kinds = {column: data[column].dtype for column in columns}
+    if all(kind.kind in "iuf" for kind in kinds.values()):
+        return None
+    filled = {column: kind for column, kind in kinds.items() if data[column].notna().any()}
+    kinds = filled if filled and "b" not in {kind.kind for kind in filled.values()} else kinds
+    if len(set(kinds.values())) > 1:
+        shown, advice = kinds, "Convert them first, for example with pandas.to_numeric."
+        if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds.values()):
+            shown = {c: f"with categories {listing(k.categories, 4)}" for c, k in kinds.items()}
+            advice = "Give them the same categories, or make text of them with astype(str)."
+        got = f"for '{stub}': {'; '.join(f'{column} {what}' for column, what in shown.items())}"
         raise course_error("stubs", "must have waves of one type", got, advice)
+    return next(iter(kinds.values()))
 
 
 def _check_free(new: list[str], kept: list[str]) -> None:
@@ -786,6 +801,7 @@ def encode_levels(data: pd.DataFrame, levels: Sequence[str]) -> LevelCoding:
     """
     data, levels = check_dataframe("data", data), check_names("levels", levels)
     check_columns("levels", data, levels)
+    check_labels("levels", data, levels)
     missing = data[levels].isna().any(axis=1)
     reject_rows("levels", "must not be missing", data, missing, levels, "Drop these rows.")
     for level in levels:

@@ -18,6 +18,7 @@ from course_lib.explain.model import (
     prediction_function,
     repeat_row,
 )
+from course_lib.mixed.typed_frame import typed_frame
 
 __all__ = ["LocalSurrogate", "local_surrogate", "partial_dependence_frame"]
 
@@ -242,7 +243,8 @@ def partial_dependence_frame(
         advice = "Call once for each pair, and put the tables together."
         raise course_error("features", "must be one or two columns", repr(features), advice)
     names = check_features("features", features, data, numeric=False)
-    numeric = [n for n in names if pd.api.types.is_any_real_numeric_dtype(data[n])]
+    typed = typed_frame("features", data, names)
+    numeric = list(typed.select_dtypes("number"))
     for name in names:
         taken = name in ("kind", "row", "prediction")
         if taken or data[name].nunique() < 2:
@@ -273,7 +275,7 @@ def partial_dependence_frame(
     try:
         grid = partial_dependence(
             FittedModel(),
-            data.astype({name: float for name in numeric}),  # scikit-learn refuses integers
+            data.assign(**typed),
             names,
             categorical_features=[n for n in names if n not in numeric] or None,
             percentiles=tuple(ends),
