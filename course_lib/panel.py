@@ -19,21 +19,28 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from formulaic import Formula
-from formulaic.errors import FormulaicError
+from formulaic.errors import DataMismatchWarning, FormulaicError
 from linearmodels.panel import PanelOLS, PooledOLS, RandomEffects
 from linearmodels.panel.results import PanelResults, RandomEffectsResults
 from linearmodels.shared.hypotheses import WaldTestStatistic
 from scipy.linalg import eigh
 
 from course_lib.errors import (
-    CourseError,
     check_dataframe,
     check_finite,
     check_no_missing,
     course_error,
     listing,
 )
-from course_lib.mixed.formula import check_quoting, coded_names, names_in
+from course_lib.mixed.formula import (
+    check_known,
+    check_quoting,
+    coded_names,
+    formula_error,
+    names_in,
+    reading_error,
+    two_sides,
+)
 from course_lib.mixed.typed_frame import typed_frame
 from course_lib.reshape import variance_by_level, within_between
 
@@ -214,7 +221,14 @@ def compare_fe_re(
 
     index = pd.MultiIndex.from_arrays([data[entity], data[time]], names=["entity", "time"])
     y, x, x_split = (frame.set_axis(index) for frame in (response, regressors, split))
-    fe = PanelOLS(y, x[["Intercept", *varying]], entity_effects=True).fit()
+    try:
+        fe = PanelOLS(y, x[["Intercept", *varying]], entity_effects=True).fit()
+    except ValueError as error:  # its check of the rank, which depends on units
+        sizes = np.abs(x).max()
+        rule = "must have regressors of a size that linearmodels can compare"
+        got = f"'{sizes.idxmin()}' up to {sizes.min():g}, '{sizes.idxmax()}' to {sizes.max():g}"
+        advice = "Take other units for one of them."
+        raise course_error("formula", rule, got, advice) from error
     re, pooled = RandomEffects(y, x).fit(), PooledOLS(y, x).fit()
     mundlak = RandomEffects(y, x_split).fit()
     clustered = RandomEffects(y, x_split).fit(cov_type="clustered", cluster_entity=True)
@@ -325,44 +339,42 @@ def _check_panel(data: pd.DataFrame, entity: str, time: str) -> None:
         raise course_error("data", "must have each entity once per period", got, advice)
 
 
-def _formula_error(
-    rule: str, got: object, advice: str = "Write it as 'lwage ~ union + married + C(year)'."
-) -> CourseError:
-    return course_error("formula", rule, got, advice)
+_EXAMPLE = "Write it as 'lwage ~ union + married + C(year)'."
 
 
 def _design(formula: str, data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build response and regressors, n × 1 and n × (1 + k), with the constant."""
-    if not isinstance(formula, str) or formula.count("~") != 1:
-        raise _formula_error("must be a text with one '~'", repr(formula))
-    if "|" in formula or "Effects" in formula:
-        raise _formula_error("must not name the entity effect, which is added", repr(formula))
-    check_quoting(formula, data.columns)
-    left, right = formula.split("~")
-    names = [name.text for side in (left, right) for name in names_in(side) if name.is_column]
-    names = list(dict.fromkeys(names))
-    if left.strip().strip("`") not in names:  # arithmetic on columns, never formula algebra
+    if isinstance(formula, str):
+        check_quoting(formula, data.columns)
+    left, right = two_sides(formula, _EXAMPLE)
+    for sign in ("|", "EntityEffects", "TimeEffects"):
+        if sign in formula:
+            rule = "must not name the entity effect, which is added"
+            raise formula_error(formula, rule, repr(formula), _EXAMPLE, sign)
+    names = list(dict.fromkeys(name.text for name in names_in(formula) if name.is_column))
+    check_known(formula, names, data.columns)
+    if left.strip("`") not in names:  # arithmetic on columns, never formula algebra
         left = f"I({left})"
+    check_no_missing("formula", data, names)
+    typed = typed_frame("formula", data, names, coded_names(formula))
     try:
-        parsed = Formula(f"{left} ~ {right}")
-        unknown = sorted(set(map(str, parsed.required_variables)) - set(names))
-    except (FormulaicError, SyntaxError) as error:
-        raise _formula_error("must be one that formulaic reads", repr(formula)) from error
-    check_no_missing("formula", data, [*names, *unknown])
-    typed = typed_frame("formula", data, names, coded_names(left) | coded_names(right))
-    try:
-        with np.errstate(all="ignore"):  # log(0) is reported below, with its term
-            built = parsed.get_model_matrix(typed, na_action="ignore")
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # log(0): see below
+            warnings.simplefilter("error", DataMismatchWarning)
+            built = Formula(f"{left} ~ {right}").get_model_matrix(typed, na_action="ignore")
         response, regressors = pd.DataFrame(built.lhs), pd.DataFrame(built.rhs)
     except (FormulaicError, AttributeError, SyntaxError, TypeError, ValueError) as error:
-        raise _formula_error("must be one that formulaic reads", repr(formula)) from error
+        raise reading_error(formula, error) from error
+    except DataMismatchWarning as warning:
+        raise reading_error(formula, warning) from None
     for frame in (response, regressors):
         for term in frame:
             check_finite(f"formula, term {term}", frame[term])
     if response.shape[1] != 1:
-        raise _formula_error("must have one numeric response", listing(response.columns))
+        rule = "must have one numeric response"
+        raise course_error("formula", rule, listing(response.columns), _EXAMPLE)
     if "Intercept" not in regressors:
-        raise _formula_error("must keep the constant", repr(formula), "Drop '0 +' or '- 1'.")
+        rule, advice = "must keep the constant", "Drop '0 +' or '- 1'."
+        raise course_error("formula", rule, repr(formula), advice)
     return response.astype(float), regressors.astype(float)
 
 
@@ -375,12 +387,12 @@ def _by_level(
     where = dict(zip(where["column"], where["varies_at"], strict=True))
     if where.pop("response") in ("between", "neither"):
         rule = f"must have a response that varies within {entity}"
-        raise _formula_error(rule, response.columns[0])
+        raise course_error("formula", rule, response.columns[0], _EXAMPLE)
     if "both" not in where.values():
         rule = f"must have a regressor that varies both within and between {entity}"
         got = listing(f"{term} (only {level})" for term, level in where.items())
         advice = "Add one, or FE and RE have no coefficient in common that could differ."
-        raise _formula_error(rule, got or "the constant alone", advice)
+        raise course_error("formula", rule, got or "the constant alone", advice)
     invariant = [term for term, level in where.items() if level == "between"]
     varying = [term for term, level in where.items() if level != "between"]
     return invariant, varying, [term for term in varying if where[term] == "within"]
@@ -406,7 +418,7 @@ def _check_estimable(
         if (left < COLLINEAR).any():
             rule = f"must have terms that are not collinear{level and level + ' entities'}"
             got = f"{listing(frame.columns[left < COLLINEAR])}, a sum of earlier terms"
-            raise _formula_error(rule, got, advice)
+            raise course_error("formula", rule, got, advice)
 
 
 def _between_equals_within(result: RandomEffectsResults, terms: list[str]) -> WaldTest:
