@@ -26,8 +26,11 @@ from linearmodels.shared.hypotheses import WaldTestStatistic
 from scipy.linalg import eigh
 
 from course_lib.errors import (
+    CourseError,
     check_dataframe,
     check_finite,
+    check_flag,
+    check_labels,
     check_no_missing,
     course_error,
     listing,
@@ -222,16 +225,15 @@ def compare_fe_re(
     index = pd.MultiIndex.from_arrays([data[entity], data[time]], names=["entity", "time"])
     y, x, x_split = (frame.set_axis(index) for frame in (response, regressors, split))
     try:
-        fe = PanelOLS(y, x[["Intercept", *varying]], entity_effects=True).fit()
-    except ValueError as error:  # its check of the rank, which depends on units
-        sizes = np.abs(x).max()
-        rule = "must have regressors of a size that linearmodels can compare"
-        got = f"'{sizes.idxmin()}' up to {sizes.min():g}, '{sizes.idxmax()}' to {sizes.max():g}"
-        advice = "Take other units for one of them."
-        raise course_error("formula", rule, got, advice) from error
-    re, pooled = RandomEffects(y, x).fit(), PooledOLS(y, x).fit()
-    mundlak = RandomEffects(y, x_split).fit()
-    clustered = RandomEffects(y, x_split).fit(cov_type="clustered", cluster_entity=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # see _size_error
+            fe = PanelOLS(y, x[["Intercept", *varying]], entity_effects=True).fit()
+            re, pooled = RandomEffects(y, x).fit(), PooledOLS(y, x).fit()
+            mundlak = RandomEffects(y, x_split).fit()
+            clustered = RandomEffects(y, x_split).fit(cov_type="clustered", cluster_entity=True)
+    except ValueError as error:  # ranks and squares depend on units
+        raise _size_error(y.join(x)) from error
+    if not (np.isfinite(fe.cov).all(axis=None) and np.isfinite(re.cov).all(axis=None)):
+        raise _size_error(y.join(x))
     with warnings.catch_warnings():
         # An indefinite difference is a field and a note of the result instead
         warnings.filterwarnings("ignore", message=r"Var\(b0\) - Var\(b1\) is not positive")
@@ -299,6 +301,7 @@ def hausman(
         advice = "Hand over what .fit() returned, the fixed effects first."
         rule = "must be results of PanelOLS and RandomEffects"
         raise course_error("fe, re", rule, got, advice)
+    check_flag("sigmamore", sigmamore)
     try:
         result = re.hausman(fe, sigmamore=sigmamore)
     except TypeError as error:
@@ -320,6 +323,7 @@ def _check_panel(data: pd.DataFrame, entity: str, time: str) -> None:
             rule, advice = "must be the name of a column", f"Write {argument}='...'."
             raise course_error(argument, rule, repr(column), advice)
         check_no_missing(argument, data, [column])
+        check_labels(argument, data, [column])
         if data[column].nunique() < 2:
             rule = "must name a column with at least two different values"
             advice = "FE and RE need several entities, each in several periods."
@@ -376,6 +380,14 @@ def _design(formula: str, data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
         rule, advice = "must keep the constant", "Drop '0 +' or '- 1'."
         raise course_error("formula", rule, repr(formula), advice)
     return response.astype(float), regressors.astype(float)
+
+
+def _size_error(columns: pd.DataFrame) -> CourseError:
+    """Say which columns are so large or small that their products are lost."""
+    sizes = np.abs(columns.drop(columns="Intercept")).max()
+    rule = "must have columns of a size that linearmodels can compute with"
+    got = f"'{sizes.idxmin()}' up to {sizes.min():g}, '{sizes.idxmax()}' to {sizes.max():g}"
+    return course_error("formula", rule, got, "Take other units for one of them.")
 
 
 def _by_level(

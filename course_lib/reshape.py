@@ -28,9 +28,11 @@ from course_lib.errors import (
     check_columns,
     check_dataframe,
     check_labels,
+    check_list,
     check_names,
     check_no_missing,
     check_numeric,
+    check_text,
     course_error,
     listing,
     reject_rows,
@@ -327,7 +329,7 @@ def to_long(
     --------
     to_wide : The way back.
     """
-    data, names, ids = _check_reshape(data, "stubs", stubs, id, sep)
+    data, names, ids = _check_reshape(data, "stubs", stubs, id, sep, wave)
     _reject_repeated(data, ids, "must identify each row of a wide table")
     found = {stub: _wave_columns(data, stub, ids, sep) for stub in names}
     used = [column for columns in found.values() for column in columns.values()]
@@ -405,7 +407,7 @@ def to_wide(
     --------
     to_long : The way back.
     """
-    data, names, ids = _check_reshape(data, "values", values, id, sep)
+    data, names, ids = _check_reshape(data, "values", values, id, sep, wave)
     check_columns("values", data, names)
     check_choice("unbalanced", unbalanced, ["error", "missing"])
     check_numeric("wave", data, [wave])
@@ -451,18 +453,19 @@ def to_wide(
 
 
 def _check_reshape(
-    data: object, argument: str, values: object, id: str | Sequence[str], sep: str
+    data: object, argument: str, values: object, id: str | Sequence[str], sep: str, wave: str
 ) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
     """Check what both reshapes need; return data, old names -> new names, and the ids."""
     data = check_dataframe("data", data)
-    if isinstance(values, str):
-        values = [values]
-    names = dict(values) if isinstance(values, Mapping) else {name: name for name in values}
-    ids, _ = check_names("id", id), check_names(argument, names)
-    texts = [*names, *names.values(), sep]
-    if not all(isinstance(text, str) for text in texts):
-        rule = "must be text, as is sep"
-        raise course_error(argument, rule, listing(map(repr, texts)), "Put it in quotes.")
+    ids, olds = check_names("id", id), check_names(argument, values)
+    names = dict(values) if isinstance(values, Mapping) else dict(zip(olds, olds, strict=True))
+    for where, texts in (
+        (argument, [*names, *names.values()]),
+        ("sep", [sep]),
+        ("wave", [wave]),
+    ):
+        for text in texts:
+            check_text(where, text)
     check_columns("id", data, ids)
     check_labels("id", data, ids)
     missing = data[ids].isna().any(axis=1)
@@ -598,17 +601,18 @@ def flatten_nested(
     --------
     encode_levels : Number the units of nested levels.
     """
-    path = [path] if isinstance(path, str) else list(path)
-    if not path:
-        raise course_error("path", "must name at least one field", "none", "Try ['orders'].")
-    if isinstance(keys, str) or len(keys) != len(path) + 1:
+    path, keys = check_names("path", path), check_list("keys", keys)
+    for argument, names in (("path", path), ("keys", [key for key in keys if key is not None])):
+        for name in names:
+            check_text(argument, name)
+    if len(keys) != len(path) + 1:
         rule = f"must hold a key for the records and one for each of path ({len(path)})"
         advice = "Use None for a level whose units have no name of their own."
         raise course_error("keys", rule, repr(keys), advice)
     records = [records] if isinstance(records, dict) else records
     check_choice("empty", empty, ["error", "drop"])
     counts = {level: {"n_units": 0, "n_empty": 0} for level in ["record", *path]}
-    found = list(_walk(records, ["record", *path], list(keys), "records", empty, counts))
+    found = list(_walk(records, ["record", *path], keys, "records", empty, counts))
     if not found:
         rule = f"must have at least one of '{path[-1]}'"
         raise course_error("records", rule, "none", "Check the file.")

@@ -447,3 +447,9 @@ def test_hausman_other_things(indexed):
         hausman(fe, fe)
     with pytest.raises(CourseError, match="got str and"):
         hausman("fe", fe)
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e200, -1e250])
+def test_columns_too_large_to_square_are_refused(small, factor):
+    with pytest.raises(CourseError, match="formula: must have columns of a size"):
+        compare_fe_re("y ~ x", small.assign(y=small["y"] * factor), entity="id", time="t")

@@ -18,6 +18,7 @@ from course_lib.errors import (
     CourseError,
     check_columns,
     check_dataframe,
+    check_labels,
     course_error,
     listing,
 )
@@ -175,6 +176,7 @@ class ModelFrame:
     def factor_codes(self, factor: GroupFactor, data: pd.DataFrame) -> np.ndarray:
         """Level of each row of new data, -1 where the level was not seen in fitting."""
         check_columns("newdata", data, factor.group)
+        check_labels("newdata", data, factor.group)
         keys = [data[column] for column in factor.group]
         new = pd.MultiIndex.from_arrays(keys) if len(keys) > 1 else pd.Index(keys[0])
         return factor.keys.get_indexer(new)
@@ -239,6 +241,7 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
     sides = _sides(parsed, variables, typed)
     y = _response(parsed, typed)
     fixed, X = sides[parsed.fixed]
+    check_labels("formula", rows, grouping)
     factors = _group_factors(parsed, sides, rows)
     factors.sort(key=lambda factor: -len(factor.keys) * len(factor.terms))
     return ModelFrame(
@@ -436,7 +439,13 @@ def _group_factors(parsed, sides, rows) -> list[GroupFactor]:
 
 def _codes(rows: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.Index, np.ndarray]:
     if len(group) == 1:
-        codes, keys = pd.factorize(rows[group[0]], sort=True)
+        try:
+            codes, keys = pd.factorize(rows[group[0]], sort=True)
+        except TypeError:
+            kinds = sorted({type(value).__name__ for value in rows[group[0]]})
+            rule, got = "must group by labels that can be sorted", listing(kinds)
+            advice = f"Make text of them: data['{group[0]}'].astype(str)."
+            raise course_error("formula", rule, f"{got} in '{group[0]}'", advice) from None
         return pd.Index(keys, name=group[0]), codes
     cells = rows.groupby([rows[column] for column in group], observed=True)
     return cells.size().index, cells.ngroup().to_numpy()
