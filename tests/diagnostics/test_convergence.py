@@ -173,6 +173,13 @@ def test_scaled_trace_is_the_same_in_every_unit(sleep):
     assert list(days.iloc[0, 3:]) == [1, 0, 1]
 
 
+@pytest.mark.parametrize("reml", [True, False])
+def test_trace_has_a_row_for_each_evaluation(sleep, reml):
+    trace = optimizer_trace(SLOPE, sleep, reml=reml)
+    table = all_optimizers(SLOPE, sleep, reml)  # as SciPy counts them
+    assert len(trace) == trace.index[-1] == table.loc["L-BFGS-B", "n_evaluations"]
+
+
 def test_scaled_and_raw_deviances_are_in_the_same_units(sleep):
     ends = [optimizer_trace(SLOPE, sleep, scaled).deviance.iloc[-1] for scaled in (True, False)]
     np.testing.assert_allclose(ends, 1743.62827196, atol=CRITERION)
