@@ -142,6 +142,14 @@ def test_designs_are_frozen():
         RandomSlopeDesign().scale = 1.0
 
 
+def test_random_slopes_by_default():
+    lines = lines_of(slopes(n_groups=2000, scale=0), "group", "x", "y")
+    assert_mean(lines[0], 10, 4.0)
+    assert_mean(lines[1], 2, 0.25)
+    assert_variance(lines[0], 4.0)
+    assert_variance(lines[1], 0.25)
+
+
 def test_random_slopes_frame():
     data = slopes(n_groups=3, n_per_group=4)
     assert list(data.columns) == ["group", "x", "y"]

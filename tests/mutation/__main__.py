@@ -5,6 +5,7 @@ writes what came of it to FOLDER. It only reads the working tree.
 """
 
 import argparse
+import builtins
 import hashlib
 import importlib
 import json
@@ -29,10 +30,51 @@ TESTED_BY = {
     "prediction": "result",
     "summary": "result",
 }
-# Loaded once; each run of the tests is a fork of this process.
-WARM = "pytest pandas scipy.stats scipy.optimize scipy.sparse.linalg formulaic "
-WARM += "statsmodels.api linearmodels sklearn.ensemble shap matplotlib.pyplot seaborn"
+# Loaded once, pytest's plugins too; each run of the tests is a fork of this process.
+WARM = "pytest pandas scipy.stats scipy.optimize scipy.sparse.linalg formulaic statsmodels.api "
+WARM += "linearmodels sklearn.ensemble shap matplotlib.pyplot seaborn hypothesis "
+WARM += "_hypothesis_pytestplugin nbval.plugin xdist.plugin anyio.pytest_plugin jsonschema"
+LOADED = "ignore::pytest.PytestAssertRewriteWarning"
 PYTEST = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow", "--tb=no", "-rfE"]
+PYTEST += ["-W", LOADED]
+
+
+class Probes:
+    """A plugin of pytest: which statements each test reaches.
+
+    What collecting a file and setting up its tests reaches belongs to all of them.
+    """
+
+    def __init__(self):
+        self.hits = builtins.__dict__.setdefault("_hits", set())
+        self.shared, self.tests, self.began = set(), {}, 0.0
+
+    def pytest_runtest_call(self, item):
+        """Before a test."""
+        self.shared |= self.hits
+        self.hits.clear()
+        self.began = time.monotonic()
+
+    def pytest_runtest_teardown(self, item):
+        """After a test."""
+        self.tests[item.nodeid] = time.monotonic() - self.began, sorted(self.hits)
+        self.hits.clear()
+
+    def found(self):
+        """Return what was found, for a JSON file."""
+        return {"shared": sorted(self.shared | self.hits), "tests": self.tests}
+
+
+class Only:
+    """A plugin of pytest: only these tests, short ones first."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def pytest_collection_modifyitems(self, items):
+        """Keep them."""
+        kept = [item for item in items if item.nodeid in self.seconds]
+        items[:] = sorted(kept, key=lambda item: self.seconds[item.nodeid])
 
 
 class Tree:
@@ -53,15 +95,15 @@ class Tree:
         file.write_text(source, encoding="utf-8")
         os.utime(file, (self.clock, self.clock))
 
-    def test(self, files, seconds, hits=None):
+    def test(self, files, seconds, plugin, found=None):
         """Run pytest on files; return its exit code (or "timeout") and its last line.
 
-        The probes that were reached are written to the file `hits`.
+        What the plugin found is written to the file `found`.
         """
         said = self.root / "said.txt"
         child = os.fork()
         if child == 0:
-            self.in_fork(said, files, hits)
+            self.in_fork(said, files, plugin, found)
         end, done = time.monotonic() + seconds, 0
         while not done and time.monotonic() < end:
             time.sleep(0.02)
@@ -74,7 +116,7 @@ class Tree:
         failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
         return os.waitstatus_to_exitcode(status), "".join(failed[-1:] or lines[-1:])
 
-    def in_fork(self, said, files, hits):
+    def in_fork(self, said, files, plugin, found):
         """Run pytest in this process, and end it."""
         code = 3
         try:
@@ -85,10 +127,10 @@ class Tree:
             out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(out, 1)
             os.dup2(out, 2)
-            code = int(importlib.import_module("pytest").main([*PYTEST, *files]))
-            if hits is not None:
-                reached = sorted(getattr(importlib.import_module("builtins"), "_hits", ()))
-                hits.write_text(json.dumps(reached))
+            main = importlib.import_module("pytest").main
+            code = int(main([*PYTEST, *files], [plugin]))
+            if found is not None:
+                found.write_text(json.dumps(plugin.found()))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -129,48 +171,46 @@ def shared(jobs, todo, work):
 
 
 def reached_by(folder, jobs):
-    """Return for each test file its seconds and the statements of course_lib that it reaches.
+    """Return for each test its seconds and the statements of course_lib that it reaches.
 
     All must pass as they are. What is known of a file holds until it or the library changes.
     """
     library = b"".join(p.read_bytes() for p in sorted(PACKAGE.rglob("*.py")))
-    files = {
-        name: folder
-        / f"{hashlib.sha256(library + (ROOT / name).read_bytes()).hexdigest()}.json"
-        for name in test_files()
-    }
+    files = {}
+    for name in test_files():
+        digest = hashlib.sha256(library + (ROOT / name).read_bytes()).hexdigest()
+        files[name] = folder / f"{digest[:16]}.json"
 
     def work(tree, name):
         for path in SOURCES:
             tree.write(path, probed(path))
-        began = time.monotonic()
-        code, said = tree.test([name], 900, tree.root / "hits.json")
+        code, said = tree.test([name], 900, Probes(), files[name])
         if code not in (0, 5):  # 5: no test of the quick tier
+            files[name].unlink(missing_ok=True)
             sys.exit(f"{name} fails without an error planted: {said}")
-        reached = json.loads((tree.root / "hits.json").read_text())
-        found = {"seconds": time.monotonic() - began, "reached": reached}
-        files[name].write_text(json.dumps(found))
 
     shared(jobs, [name for name, file in files.items() if not file.exists()], work)
-    known = {name: json.loads(file.read_text()) for name, file in files.items()}
-    return {
-        name: (found["seconds"], {tuple(place) for place in found["reached"]})
-        for name, found in known.items()
-    }
+    reached = {}
+    for file in files.values():
+        found = json.loads(file.read_text())
+        for test, (seconds, places) in found["tests"].items():
+            reached[test] = seconds, {tuple(p) for p in found["shared"] + places}
+    return reached
 
 
 def judge(tree, mutant, reached, stage):
-    """Run the tests that reach a mutant: its module's own (stage 0), or the others (1)."""
-    own = set(own_tests(mutant.path))
-    files = [
-        name
-        for name, (_, places) in sorted(reached.items(), key=lambda known: known[1][0])
-        if (mutant.path, mutant.line) in places and (name in own) == (stage == 0)
-    ]
+    """Run the tests that reach a mutant: those of its module (stage 0), or the others (1)."""
+    own, place = set(own_tests(mutant.path)), (mutant.path, mutant.line)
+    seconds = {
+        test: took
+        for test, (took, places) in reached.items()
+        if place in places and (test.split("::")[0] in own) == (stage == 0)
+    }
+    files = sorted({test.split("::")[0] for test in seconds})
     began, code, by = time.monotonic(), 0, ""
     if files:
         tree.write(mutant.path, mutant.source())
-        code, by = tree.test(files, 60 + 6 * sum(reached[name][0] for name in files))
+        code, by = tree.test(files, 60 + 6 * sum(seconds.values()), Only(seconds))
         tree.write(mutant.path, SOURCES[mutant.path].decode())
     passed = "survived" if stage else "open"
     outcome = {0: passed, 5: passed, "timeout": "timeout"}.get(code, "caught")
