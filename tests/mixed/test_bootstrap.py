@@ -112,3 +112,10 @@ def test_refit_many_shows_progress_on_request(capsys):
     fit = lmer("Reaction ~ Days + (1|Subject)", load("sleepstudy"))
     fit.refit_many(fit.simulate(2, np.random.default_rng(1)))
     assert "bootstrap" in capsys.readouterr().err
+
+
+def test_each_of_many_refits_has_its_own_units():
+    fit = lmer("Reaction ~ Days + (1|Subject)", load("sleepstudy"))
+    for other in refits(fit, np.array([fit.frame.y, 7 * fit.frame.y])):
+        (shift,) = other.standardised.jacobian(other.reml)
+        assert other.estimate.optimum.deviance + shift == pytest.approx(other.deviance)

@@ -172,6 +172,18 @@ def test_singular_theta(design, reml, zeroed):
     np.testing.assert_allclose(gradient, numerical_gradient(dense, theta), rtol=1e-6, atol=1e-6)
 
 
+def test_gradient_where_one_variance_is_large_and_another_zero():
+    rng = np.random.default_rng(11)
+    factors, X = DESIGNS["slope"](rng), np.ones((N, 1))
+    y, theta = rng.normal(size=N), np.array([200.0, 3.0, 0.0])
+
+    def dense(theta):
+        return dense_deviance(X, y, parts_of(factors, theta), True)
+
+    _, gradient = deviance_and_gradient(theta, cross_products(X, y, factors), True)
+    np.testing.assert_allclose(gradient, numerical_gradient(dense, theta), atol=1e-5)
+
+
 @pytest.mark.parametrize("reml", [True, False])
 def test_solution(design, reml):
     X, y, factors, theta = design

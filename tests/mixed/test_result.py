@@ -235,7 +235,9 @@ def test_predict_for_an_unseen_group(fit):
     if SLEEP["Subject"].dtype.kind in "iu":
         new["Subject"] = [308, 999]
     unseen = str(new["Subject"].iloc[1])
-    with pytest.raises(CourseError, match=f"newdata: .*'Subject'.*got {unseen}\\. .*population"):
+    with pytest.raises(
+        CourseError, match=f"newdata: .*'Subject'.*got {unseen}\\. .*population"
+    ):
         fit.predict(new)
     known, fallback = fit.predict(new, new_levels="population")
     assert fallback == pytest.approx(fit.predict(new, random=False).iloc[1])
