@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -174,9 +175,13 @@ def test_scaled_trace_is_the_same_in_every_unit(sleep):
 
 
 @pytest.mark.parametrize("reml", [True, False])
-def test_trace_has_a_row_for_each_evaluation(sleep, reml):
-    trace = optimizer_trace(SLOPE, sleep, reml=reml)
-    table = all_optimizers(SLOPE, sleep, reml)  # as SciPy counts them
+@pytest.mark.parametrize(
+    ("formula", "name"),
+    [(SLOPE, "sleepstudy"), ("diameter ~ 1 + (1 | plate) + (1 | sample)", "penicillin")],
+)
+def test_trace_has_a_row_for_each_evaluation(formula, name, reml):
+    trace = optimizer_trace(formula, load(name), reml=reml)
+    table = all_optimizers(formula, load(name), reml)  # as SciPy counts them
     assert len(trace) == trace.index[-1] == table.loc["L-BFGS-B", "n_evaluations"]
 
 
@@ -278,6 +283,15 @@ def test_scaled_gradient_tells_how_far_the_deviance_could_fall(sleep_fit):
     value = check_convergence(stopped).loc["scaled_gradient", "value"]
     # |H^(-1/2) g|² = 2 drop for a quadratic; its largest entry is at least 1/√3 of that norm
     assert np.sqrt(2 * drop / 3) * 0.99 < value < np.sqrt(2 * drop) * 1.01
+
+
+def test_gradient_along_a_flat_direction_counts_as_it_stands(sleep_fit, monkeypatch):
+    module = import_module("course_lib.diagnostics.convergence")
+    slope = np.array([0.0, 0.0, 1e-6])
+    monkeypatch.setattr(module, "_hessian", lambda *_: np.diag([1.0, 4.0, 1e-14]))
+    monkeypatch.setattr(module, "deviance_and_gradient", lambda *_: (0.0, slope))
+    table = check_convergence(sleep_fit)
+    assert table.loc["scaled_gradient", "value"] == pytest.approx(1e-6)
 
 
 def test_same_factor_twice_makes_the_hessian_flat(sleep):
