@@ -297,7 +297,7 @@ def test_dates_as_periods(small):
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        (3, "must be a text with one '~'"),
+        (3, "^formula: must be a text with one '~'; got 3"),
         ("y + x", "must be a text with one '~'"),
         ("y ~ (x", "must be one that formulaic reads"),
         ("y ~ sqroot(x)", "'sqroot', which is not one"),

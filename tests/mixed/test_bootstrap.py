@@ -1,10 +1,12 @@
 """Many refits at once give what one refit after the other gives."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from course_lib import load
 from course_lib.errors import CourseError
+from course_lib.mixed import bootstrap
 from course_lib.mixed.bootstrap import batches, refit
 from course_lib.mixed.result import lmer, refits
 
@@ -60,6 +62,16 @@ def test_batches_keep_memory_small():
     sizes = [b.stop - b.start for b in batches(large.standardised, 1000)]
     assert sum(sizes) == 1000
     assert max(sizes) * large.nobs <= 4_000_000
+
+
+def test_batches_go_by_the_largest_level(monkeypatch):
+    monkeypatch.setattr(bootstrap, "BUDGET", 20_000)
+    rows = np.arange(600)
+    data = pd.DataFrame({"x": np.sin(rows), "outer": rows // 60, "inner": rows // 3 % 20})
+    data["y"] = np.cos(7 * rows) + data["outer"]
+    model = lmer("y ~ x + (x | outer/inner)", data).standardised
+    size = max(batch.stop - batch.start for batch in batches(model, 1000))
+    assert all(size * level.cross.size <= 20_000 for level in model.products.levels)
 
 
 @pytest.mark.parametrize("name", ["balanced", "three effects", "crossed"])
