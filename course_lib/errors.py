@@ -268,7 +268,9 @@ def check_flag(argument: str, value: object) -> bool:
 
 def check_text(argument: str, value: object) -> str:
     """Return `value` if it is text."""
-    return check_type(argument, value, str, "must be text", "Put it in quotes.")
+    if not isinstance(value, str):
+        raise course_error(argument, "must be text", repr(value)[:60], "Put it in quotes.")
+    return value
 
 
 def check_rng(argument: str, rng: object) -> np.random.Generator:

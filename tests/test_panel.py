@@ -297,7 +297,7 @@ def test_dates_as_periods(small):
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        (3, "must be text with a '~'"),
+        (3, "^formula: must be text with a '~'"),
         ("y + x", "must (be text with a|have the response left of one) '~'"),
         ("y ~ (x", "must close every bracket"),
         ("y ~ sqroot(x)", "'sqroot' is not defined"),

@@ -46,7 +46,7 @@ __all__ = [
 GRADIENT = 2e-3  # lme4's check.conv.grad
 FLAT = 1e-6  # smallest over largest curvature; differences of gradients are good to 1e-8
 STEP = 1e-4  # for differences of exact gradients
-# All searches minimise the deviance per group, as `course_lib.mixed.search` does.
+# All searches minimise the deviance per group: their tolerances mean the same for all sizes.
 LBFGS = {"ftol": 1e-15, "gtol": 1e-6, "maxiter": 500}
 # name: (needs the gradient, options). Tight, so that they are compared by where they end.
 OPTIMIZERS = {
@@ -293,10 +293,10 @@ def optimizer_trace(
 ) -> pd.DataFrame:
     """Follow the search for θ, evaluation by evaluation.
 
-    The search is that of `lmer` without its restarts: L-BFGS with the exact gradient from
-    Λ = I. With ``scaled=False`` it works on the columns as they stand in the data, which `lmer`
-    never does; where such a search ends on badly scaled data depends on rounding, and so on
-    the machine.
+    The search is L-BFGS with the exact gradient from Λ = I, plainer than that of `lmer`, which
+    begins with Fisher scoring and ends at the same place. With ``scaled=False`` it works on the
+    columns as they stand in the data, which `lmer` never does; where such a search ends on
+    badly scaled data depends on rounding, and so on the machine.
 
     Parameters
     ----------

@@ -414,7 +414,7 @@ def same_fixed_part(one: LmerResult, other: LmerResult) -> bool:
     if a.X.shape != b.X.shape or not _within(a.X, b.X):
         return False
     logdets = [np.log(np.abs(s.x_root.diagonal())).sum() for s in (a, b)]
-    return bool(abs(logdets[0] - logdets[1]) < 1e-9 * max(1.0, abs(logdets[0])))
+    return bool(np.isclose(*logdets, rtol=1e-9, atol=1e-9))
 
 
 def added_by(reduced: LmerResult, full: LmerResult) -> Added:
