@@ -11,13 +11,14 @@ from scipy.stats import chi2, norm
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
 from course_lib.mixed.result import LmerResult, lmer
+from course_lib.reshape import own_lines
 
 __all__ = ["EXERCISES"]
 
 DAY = 6  # exercise 1.1
 LAST_DAY = 9  # exercise 1.3
 MEAN_DAY = 4.5
-BASELINE = 2  # exercise 1.5: sleep is restricted after this day
+BASELINE = 2  # exercise 1.6: sleep is restricted after this day
 
 
 @functools.cache
@@ -36,12 +37,6 @@ def nights_fit(term: str = "nights", reml: bool = True, first: int = BASELINE) -
     return lmer(f"Reaction ~ nights + ({term} | Subject)", nights, reml=reml)
 
 
-@functools.cache
-def growth_fit() -> LmerResult:
-    """Fit the article's model to the simulated school data."""
-    return lmer("score ~ time + (time | student_id)", load("school_growth"))
-
-
 def sd_of(fit: LmerResult, group: str, term: str) -> float:
     """Estimated standard deviation of a random effect."""
     return float(np.sqrt(fit.cov_re[group].loc[term, term]))
@@ -58,35 +53,24 @@ def share_below_zero(spread: float) -> float:
     return float(norm.cdf(0, sleep_fit().fe_params["Days"], spread))
 
 
-def own_slopes(data: pd.DataFrame, y: str, x: str, group: str) -> pd.Series:
-    """Return the slope of each group's separate least-squares line."""
-    slopes = {name: np.polyfit(own[x], own[y], 1)[0] for name, own in data.groupby(group)}
-    return pd.Series(slopes)
-
-
 def sleep_slopes_sd(first: int = 0) -> float:
     """Return the standard deviation of the sleepers' separate slopes from day `first` on."""
     sleep = load("sleepstudy")
-    return float(own_slopes(sleep[sleep["Days"] >= first], "Reaction", "Days", "Subject").std())
+    rows = sleep[sleep["Days"] >= first]
+    return float(own_lines(rows, "Reaction", "Days", "Subject")["Days"].std())
 
 
-def own_slopes_sd(filled: bool = False) -> float:
-    """Return the standard deviation of the students' separate slopes.
-
-    Missing scores are left out or, wrongly, `filled` with zero.
-    """
-    growth = load("school_growth")
-    scored = growth.fillna({"score": 0}) if filled else growth.dropna(subset="score")
-    return float(own_slopes(scored, "score", "time", "student_id").std())
-
-
-def pooled_slopes_sd() -> float:
-    """Return the standard deviation of the students' partially pooled slopes."""
-    return float(growth_fit().random_effects["student_id"]["time"].std())
+def clipped_answer() -> pd.Series:
+    """Return the answer of exercise 1.6 with the days before the baseline set to night 0."""
+    sleep = load("sleepstudy")
+    nights = sleep.assign(nights=(sleep["Days"] - BASELINE).clip(lower=0))
+    formula = "Reaction ~ nights + ({} | Subject)"
+    smaller, larger = (lmer(formula.format(t), nights, reml=False) for t in ("1", "nights"))
+    return nights_answer(lmer(formula.format("nights"), nights), smaller, larger)
 
 
 def nights_answer(fit: LmerResult, smaller: LmerResult, larger: LmerResult) -> pd.Series:
-    """Put together the three numbers of exercise 1.5."""
+    """Put together the three numbers of exercise 1.6."""
     term = fit.fe_params.index[1]
     return pd.Series(
         {
@@ -98,12 +82,12 @@ def nights_answer(fit: LmerResult, smaller: LmerResult, larger: LmerResult) -> p
 
 
 def nights_with(part: str, value: float) -> pd.Series:
-    """Replace one part of the right answer of exercise 1.5."""
+    """Replace one part of the right answer of exercise 1.6."""
     return pd.Series({**right_nights(), part: value})
 
 
 def right_nights() -> pd.Series:
-    """Right answer of exercise 1.5."""
+    """Right answer of exercise 1.6."""
     return nights_answer(
         nights_fit(), nights_fit("1", reml=False), nights_fit("nights", reml=False)
     )
@@ -146,6 +130,11 @@ EXERCISES = (
                 "you counted the first day as day 1; in these data it is day 0.",
             ),
             Mistake(
+                lambda: sleep_fit().fe_params @ [1, DAY - BASELINE],
+                "you counted from the baseline. In `slope_fit` the days are counted from the "
+                f"first day of the study, and day {DAY} is day {DAY}.",
+            ),
+            Mistake(
                 lambda: sleep_fit().fe_params @ [1, DAY + 1],
                 "you are one day too far.",
             ),
@@ -162,7 +151,7 @@ EXERCISES = (
         right=lambda: share_below_zero(sd_of(sleep_fit(), "Subject", "Days")),
         success="a clear mean effect and a few people who go the other way live together well. "
         "(It is an estimate from 18 people: the spread behind it is known only roughly.)",
-        tolerance=0.04,  # two digits, or one per cent, are enough
+        tolerance=0.03,  # printed mean and σ₁ are enough; two decimals are not
         wanted="a proportion between 0 and 1",
         mistakes=(
             Mistake(
@@ -234,45 +223,63 @@ EXERCISES = (
     ),
     Exercise(
         id="1.4",
-        question="By which factor are the students' partially pooled slopes less spread out "
-        "(standard deviation) than their separately fitted ones?",
-        right=lambda: pooled_slopes_sd() / own_slopes_sd(),
-        success="far stronger than in the sleep study (compare the table of spreads there). "
-        "Five waves leave much noise in a student's own slope, and pooling takes it out.",
-        tolerance=0.003,  # the share of true variance is only half a per cent away
-        wanted="a ratio of two standard deviations",
+        question="Which number is about halved by four times as many people?",
+        right=lambda: "A",
+        success="four times as many people tell twice as exactly about their mean. How people "
+        "and rows scatter is a fact: more people make it better known, not smaller.",
+        kind="choice",
+        options=("A", "B", "C", "D", "E"),
         mistakes=(
             Mistake(
-                lambda: own_slopes_sd() / pooled_slopes_sd(),
-                "that is the ratio the other way round. Less spread out: a factor below one.",
+                lambda: "B",
+                "σ₁ says how much people differ. More people of the same population differ as "
+                "much as before; only the estimate of σ₁ becomes more exact.",
             ),
             Mistake(
-                lambda: (pooled_slopes_sd() / own_slopes_sd()) ** 2,
-                "that is the ratio of the variances. Take the square root.",
+                lambda: "C",
+                "σ says how the rows of one person scatter around their line. More people do "
+                "not make one person's rows calmer.",
             ),
             Mistake(
-                lambda: (sd_of(growth_fit(), "student_id", "time") / own_slopes_sd()) ** 2,
-                "that is the true share of the variance of the separate slopes: near, but "
-                "another thing. The question is about the spread of the pooled slopes.",
+                lambda: "D",
+                "that range is the mean slope ± 1.96 σ₁. It is about people, who differ as "
+                "much as before.",
             ),
             Mistake(
-                lambda: pooled_slopes_sd() / own_slopes_sd(filled=True),
-                "a missing score is not a score of zero. Leave those rows out before you fit "
-                "the lines.",
-            ),
-            Mistake(
-                lambda: sleep_fit().coef()["Subject"]["Days"].std() / sleep_slopes_sd(),
-                "that is the ratio in the sleep study. The question is about the students.",
-            ),
-            Mistake(
-                lambda: sd_of(growth_fit(), "student_id", "time") / own_slopes_sd(),
-                "above the line you have the model's estimate of the spread in the population. "
-                "The question is about the spread of the students' pooled slopes.",
+                lambda: "E",
+                "how well one person's slope is known depends mostly on the rows of this "
+                "person, and each person still has ten.",
             ),
         ),
     ),
     Exercise(
         id="1.5",
+        question="Which sentence about subject 335 may stand in a report?",
+        right=lambda: "B",
+        success="the pooled slope is near zero, and its standard error is several times as "
+        "large. The common line has been taken into account, and so has the noise of ten rows.",
+        kind="choice",
+        options=("A", "B", "C", "D"),
+        mistakes=(
+            Mistake(
+                lambda: "A",
+                "the own slope contains the noise of ten rows. Compare it with the standard "
+                "error of the slope, and with what the model makes of it in `coef()`.",
+            ),
+            Mistake(
+                lambda: "C",
+                "that is the slope of the average person. It says nothing sure about one "
+                "person, and this person's own rows speak against it.",
+            ),
+            Mistake(
+                lambda: "D",
+                "the test says that slopes differ. It does not say on which side of zero the "
+                "slope of one person lies.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="1.6",
         question="From the baseline on: mean slope per night, standard deviation of the slopes "
         "(both by REML), and the likelihood-ratio statistic of the random slope (by ML)?",
         right=right_nights,
@@ -297,6 +304,11 @@ EXERCISES = (
                 ),
                 f"you left out day {BASELINE} too. It is the baseline, before the first short "
                 "night, and belongs to the line.",
+            ),
+            Mistake(
+                clipped_answer,
+                f"you counted the days before day {BASELINE} as night 0. They are not nights "
+                "of short sleep: leave these rows out.",
             ),
             Mistake(
                 lambda: nights_with("sd", nights_fit().bse_fe["nights"]),

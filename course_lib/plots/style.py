@@ -28,7 +28,7 @@ MARKERS = "osD^vP<X>*"
 DASHES = ["-", "--", "-.", ":", *((0, dash) for dash in [(6, 2, 1, 2, 1, 2), (1, 3), (8, 3)])]
 DASHES += [(0, dash) for dash in [(3, 1), (5, 1, 1, 1), (2, 4)]]
 GREY = "0.6"
-# One meaning for a colour in the whole course; a planted fault is vermilion, and nothing else is.
+# One meaning per colour in the whole course; a planted fault is vermilion, nothing else is.
 COLOUR = {
     "partial pooling": COLOURS[0],
     "no pooling": COLOURS[1],
@@ -107,12 +107,13 @@ def draw_envelope(ax: Axes, x: object, band: DataFrame) -> None:
 
 
 def draw_marked(ax: Axes, x: object, y: object, marked: object, label: str) -> None:
-    """Draw points, the marked ones as diamonds in another colour, and count these."""
+    """Draw points, the marked ones as black diamonds, and count these."""
     x, y, marked = np.asarray(x), np.asarray(y), np.asarray(marked)
     ax.plot(x[~marked], y[~marked], "o", color=COLOURS[0], ms=4, alpha=0.75)
     if marked.any():
-        label = f"{label} ({marked.sum()})"
-        ax.plot(x[marked], y[marked], "D", color=COLOURS[3], ms=5, label=label)
+        n = int(marked.sum())
+        label = f"{label}: {n} point{'s' * (n > 1)}"
+        ax.plot(x[marked], y[marked], "D", color="black", ms=6, label=label)
         plain_entries(ax.legend())
 
 
