@@ -347,7 +347,7 @@ def shrinkage_plot(
         named = starts if group in starts.index else ends
         ax.annotate(literal(group), named.loc[group].tolist(), **place)
     ax.margins(0.1)
-    ax.legend()
+    ax.legend(frameon=True)  # apart from the marks that it explains
     return label_axes(ax, "Intercept", x, units)
 
 

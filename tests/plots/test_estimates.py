@@ -396,7 +396,7 @@ def test_residual_plot_marks_what_is_beyond_the_limit(residuals, ax):
     assert drawn(far) == [[1], [-4]]
     assert near.get_marker() != far.get_marker()
     assert not same_color(near.get_color(), far.get_color())
-    assert texts(ax.get_legend()) == ["simulated envelope", "beyond ±3 (1)"]
+    assert texts(ax.get_legend()) == ["simulated envelope", "beyond ±3: 1 point"]
     band = ax.collections[0].get_paths()[0].vertices.tolist()
     assert [c for c in band if c[1] < 0] == [[1, -1], [2, -3], [4, -2]]  # from left to right
     assert {tuple(c) for c in band if c[1] > 0} == {(1, 1), (2, 3), (4, 2)}
@@ -428,7 +428,7 @@ def test_qq_plot_marks_values_outside_the_envelope(ax):
     inside, outside = ax.lines[1:]
     assert inside.get_ydata().tolist() == [0]
     assert outside.get_ydata().tolist() == [-3, 2]
-    assert texts(ax.get_legend()) == ["simulated envelope", "outside the envelope (2)"]
+    assert texts(ax.get_legend()) == ["simulated envelope", "outside the envelope: 2 points"]
     heights = set(ax.collections[0].get_paths()[0].vertices[:, 1].tolist())
     assert {-2, -1, 0, 1, 1.5} == heights
 
