@@ -347,7 +347,8 @@ def shrinkage_plot(
         named = starts if group in starts.index else ends
         ax.annotate(literal(group), named.loc[group].tolist(), **place)
     ax.margins(0.1)
-    ax.legend(frameon=True)  # apart from the marks that it explains
+    # Below the axes, where it cannot be taken for a line, nor hide one
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     return label_axes(ax, "Intercept", x, units)
 
 
