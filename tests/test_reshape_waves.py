@@ -269,3 +269,39 @@ def test_the_first_three_rows_are_shown(wide):
     with pytest.raises(CourseError) as error:
         to_long(many, "time", id="id")
     assert str(error.value).count(": id=") == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "b"],
+        pd.Categorical(["a", "b"]),
+        pd.to_datetime(["2020-01-01", "2021-01-01"]),
+        pd.array(["1", "2"], "string"),
+        [(1, 2), (3, 4)],
+    ],
+)
+def test_an_empty_wave_beside_another_type_has_that_type(values):
+    data = pd.DataFrame({"id": [1, 2], "s1": pd.Series(values), "s2": [np.nan, np.nan]})
+    found = to_long(data, "s", id="id")
+    assert found["s"].dtype == data["s1"].dtype
+    assert found.query("wave == 1")["s"].tolist() == list(values)
+    assert found.query("wave == 2")["s"].isna().all()
+
+
+@pytest.mark.parametrize(("first", "second"), [("ab", "ca"), ("ab", "cd"), ("ba", "bb")])
+def test_waves_of_other_categories_are_named(first, second):
+    waves = {"s1": pd.Categorical(list(first)), "s2": pd.Categorical(list(second))}
+    with pytest.raises(CourseError, match=r"s1 with categories a, b; s2 with .*astype\(str\)"):
+        to_long(pd.DataFrame({"id": [1, 2], **waves}), "s", id="id")
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, {1}, ([1], 2)])
+def test_values_that_cannot_be_compared_are_refused_as_labels(value):
+    long = pd.DataFrame({"id": [1, 1], "wave": [1, 2], "v": [3, 4], "o": [value, value]})
+    with pytest.raises(CourseError, match="data: .*can be compared; got 'o' with a"):
+        to_wide(long, "v", id="id")
+    with pytest.raises(CourseError, match="id: .*can be compared; got 'o' with a"):
+        to_wide(long, "v", id=["id", "o"])
+    wide = to_wide(long[["id", "wave", "o"]], "o", id="id")  # as values, anything goes
+    assert wide["o1"].tolist() == [value]

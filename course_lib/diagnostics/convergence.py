@@ -16,7 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from course_lib.errors import check_choice, check_finite, course_error
+from course_lib.errors import (
+    check_finite,
+    check_flag,
+    course_error,
+)
 from course_lib.mixed.cross_products import CrossProducts, FactorArrays, cross_products
 from course_lib.mixed.deviance import (
     deviance_and_gradient,
@@ -201,7 +205,7 @@ def random_effects_pca(fit: LmerResult, scaled: bool = True) -> pd.DataFrame:
     check_convergence : Whether the fit is singular.
     """
     check_fit("fit", fit)
-    check_choice("scaled", scaled, (True, False))
+    check_flag("scaled", scaled)
     theta = fit.estimate.optimum.theta
     standard = lambda_matrices(theta, fit.standardised.products.masks)
     roots = standard if scaled else fit.standardised.relative_factors(theta)
@@ -331,7 +335,7 @@ def optimizer_trace(
     --------
     deviance_at : The surface that it walks on.
     """
-    check_choice("scaled", scaled, (True, False))
+    check_flag("scaled", scaled)
     fit = lmer(formula, data, reml)
     products, shift = _problem(fit, scaled)
     start, evaluations = diagonal(products.masks).astype(float), []
@@ -401,7 +405,7 @@ def deviance_at(
     --------
     optimizer_trace : The walk on this surface.
     """
-    check_choice("scaled", scaled, (True, False))
+    check_flag("scaled", scaled)
     theta = check_finite("theta", theta)
     fit = lmer(formula, data, reml)
     products, shift = _problem(fit, scaled)
