@@ -15,7 +15,6 @@ from course_lib.reshape import own_lines
 
 __all__ = ["EXERCISES"]
 
-DAY = 6  # exercise 1.1
 LAST_DAY = 9  # exercise 1.3
 MEAN_DAY = 4.5
 BASELINE = 2  # exercise 1.6: sleep is restricted after this day
@@ -35,6 +34,12 @@ def nights_fit(term: str = "nights", reml: bool = True, first: int = BASELINE) -
     sleep = load("sleepstudy")
     nights = sleep[sleep["Days"] >= first].assign(nights=lambda d: d["Days"] - BASELINE)
     return lmer(f"Reaction ~ nights + ({term} | Subject)", nights, reml=reml)
+
+
+@functools.cache
+def jaw_fit(term: str = "age", group: str = "Subject", reml: bool = True) -> LmerResult:
+    """Fit the growth of the children's jaws."""
+    return lmer(f"distance ~ age + ({term} | {group})", load("orthodont"), reml=reml)
 
 
 def sd_of(fit: LmerResult, group: str, term: str) -> float:
@@ -96,52 +101,57 @@ def right_nights() -> pd.Series:
 EXERCISES = (
     Exercise(
         id="1.1",
-        question=f"What reaction time (ms) does the random-slope model predict on day {DAY} "
-        "for a person whom it has not seen?",
-        right=lambda: sleep_fit().fe_params @ [1, DAY],
-        success="for a person without data the best guess is the population line.",
-        tolerance=0.002,  # the mean of that day's rows is only 0.6 % away
-        wanted="a time in ms",
+        question="With which standard deviation do the children differ in growth?",
+        right=lambda: sd_of(jaw_fit(), "Subject", "age"),
+        success="the formula was `distance ~ age + (age | Subject)`. The children are the "
+        "groups, and growth is the slope of age. Four ages per child tell little about one "
+        "child's slope, so the lines of the children are drawn strongly together.",
+        wanted="a standard deviation of slopes, in mm per year",
         mistakes=(
             Mistake(
-                lambda: sleep_fit().fe_params["Intercept"],
-                f"that is the level on day 0. How much slowing comes until day {DAY}?",
+                lambda: sd_of(jaw_fit("1"), "Subject", "Intercept"),
+                "that is the spread of the levels, in a model in which all children grow "
+                "alike. Let the slope differ too.",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params @ [1, DAY] / 1000,
-                "that is in seconds; the question asks for ms.",
+                lambda: sd_of(jaw_fit(), "Subject", "Intercept"),
+                "that is the spread of the intercepts, the levels at age 0. Growth is the "
+                "slope.",
             ),
             Mistake(
-                lambda: sleep_fit(MEAN_DAY).fe_params @ [1, DAY],
-                "that is the model with centred days. There the first coefficient is the level "
-                f"at the mean day, and day {DAY} has another number.",
+                lambda: sd_of(jaw_fit("age", "Sex"), "Sex", "age"),
+                "you grouped the rows by `Sex`. Which column says which rows belong to the "
+                "same child?",
             ),
             Mistake(
-                lambda: load("sleepstudy").query("Days == @DAY")["Reaction"].mean(),
-                "that is the mean of the people who were measured on that day. The question is "
-                "what the model predicts; its line rests on all days.",
+                lambda: sd_of(jaw_fit("0 + age"), "Subject", "age"),
+                "in your model all children have the same level. They may differ in level too.",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params["Days"] * DAY,
-                "that is the slowing since day 0. Where does the person start?",
+                lambda: jaw_fit("age", reml=False).sd("Subject", "age"),
+                "you used the ML fit; the question asks for REML.",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params @ [1, DAY - 1],
-                "you counted the first day as day 1; in these data it is day 0.",
+                lambda: jaw_fit().bse_fe["age"],
+                "that is the standard error of the mean growth: the uncertainty about the "
+                "mean, not the spread of children.",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params @ [1, DAY - BASELINE],
-                "you counted from the baseline. In `slope_fit` the days are counted from the "
-                f"first day of the study, and day {DAY} is day {DAY}.",
+                lambda: jaw_fit().fe_params["age"],
+                "that is the mean growth. How far do children differ from it?",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params @ [1, DAY + 1],
-                "you are one day too far.",
+                lambda: jaw_fit().cov_re["Subject"].loc["age", "age"],
+                "that is the variance. Take its square root.",
             ),
             Mistake(
-                lambda: sleep_fit().coef()["Subject"].iloc[0] @ [1, DAY],
-                "that is the prediction for the first subject of the data, whom the model "
-                "has seen.",
+                lambda: jaw_fit().coef()["Subject"]["age"].std(),
+                "that is the spread of the partially pooled slopes, which are drawn together. "
+                "The model has an estimate of the spread itself.",
+            ),
+            Mistake(
+                lambda: own_lines(load("orthodont"), "distance", "age", "Subject")["age"].std(),
+                "that is the spread of separate lines, which contains the noise of four rows.",
             ),
         ),
     ),
@@ -162,6 +172,11 @@ EXERCISES = (
             Mistake(
                 lambda: share_below_zero(sleep_fit().cov_re["Subject"].loc["Days", "Days"]),
                 "you used the variance where the standard deviation belongs.",
+            ),
+            Mistake(
+                lambda: 0.0,
+                "slopes are normal in this model, so some people in the population are on the "
+                "other side of zero. The 18 subjects of the study do not answer the question.",
             ),
             Mistake(
                 lambda: 1 - share_below_zero(sd_of(sleep_fit(), "Subject", "Days")),
@@ -219,6 +234,16 @@ EXERCISES = (
                 lambda: correlation(sleep_fit(-LAST_DAY).cov_re["Subject"]),
                 f"you moved the zero the other way: day {LAST_DAY} itself must become 0.",
             ),
+            Mistake(
+                lambda: -correlation(sleep_fit(LAST_DAY).cov_re["Subject"]),
+                "your days run backwards. Subtract from `Days`, so that a later day still has "
+                "the larger number and a positive slope still means slowing down.",
+            ),
+            Mistake(
+                lambda: 1.0,
+                "who is slow at the end mostly has a steep slope, but levels at the start "
+                "differ too, so the two are not perfectly related. Fit again and look.",
+            ),
         ),
     ),
     Exercise(
@@ -254,27 +279,37 @@ EXERCISES = (
     ),
     Exercise(
         id="1.5",
-        question="Which sentence about subject 335 may stand in a report?",
-        right=lambda: "B",
+        question="Which two sentences about subject 335 may stand in a report?",
+        right=lambda: "BC",
         success="the pooled slope is near zero, and its standard error is several times as "
-        "large. The common line has been taken into account, and so has the noise of ten rows.",
+        "large. From the mean slope it is more than four standard errors away.",
         kind="choice",
-        options=("A", "B", "C", "D"),
+        options=("AB", "AC", "AD", "BC", "BD", "CD"),
         mistakes=(
             Mistake(
-                lambda: "A",
-                "the own slope contains the noise of ten rows. Compare it with the standard "
-                "error of the slope, and with what the model makes of it in `coef()`.",
+                lambda: "AB",
+                "A and B contradict each other. The own slope in A contains the noise of ten "
+                "rows: compare it with the standard error of the slope.",
             ),
             Mistake(
-                lambda: "C",
-                "that is the slope of the average person. It says nothing sure about one "
-                "person, and this person's own rows speak against it.",
+                lambda: "AC",
+                "sentence A takes the own slope for a fact. Compare it with what the model "
+                "makes of it in `coef()`, and with the standard error.",
             ),
             Mistake(
-                lambda: "D",
-                "the test says that slopes differ. It does not say on which side of zero the "
-                "slope of one person lies.",
+                lambda: "AD",
+                "sentence A takes a noisy own slope for a fact. And D does not follow: the "
+                "test says that slopes differ, not that this one is below zero.",
+            ),
+            Mistake(
+                lambda: "BD",
+                "B and D contradict each other. The test says that slopes differ. It does not "
+                "say on which side of zero the slope of one person lies.",
+            ),
+            Mistake(
+                lambda: "CD",
+                "sentence D does not follow. By how many standard errors is the pooled slope "
+                "of 335 below zero?",
             ),
         ),
     ),
@@ -346,8 +381,7 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: nights_answer(nights_fit(), nights_fit("1"), nights_fit()),
-                "'lr' is from the REML fits. That would be allowed here, but the question asks "
-                "for ML.",
+                "'lr' is from the REML fits. Fit both models with `reml=False`.",
             ),
             Mistake(
                 lambda: right_nights() * [1, 1, -1],

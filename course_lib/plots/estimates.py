@@ -355,7 +355,8 @@ def shrinkage_plot(
     ax.plot(starts["Intercept"], starts[x], "o", color=COLOUR["no pooling"], **hollow)
     full = {"ms": 6, "label": "partially pooled line"}
     ax.plot(ends["Intercept"], ends[x], "D", color=COLOUR["partial pooling"], **full)
-    cross = {"ms": 14, "mec": "white", "label": "common line"}
+    # Beneath the lines that end on it
+    cross = {"ms": 14, "mec": "white", "label": "common line", "zorder": 1.8}
     ax.plot(common["Intercept"], common[x], "X", color=COLOUR["complete pooling"], **cross)
     for group in highlight:
         place = {"xytext": (8, 5), "textcoords": "offset points"}

@@ -535,3 +535,4 @@ def test_slope_of_subject_335_cannot_be_told_from_zero(sleep_fit):
     slope = sleep_fit.coef()["Subject"].loc["335", "Days"]
     error = sleep_fit.random_effects_se["Subject"].loc["335", "Days"]
     assert abs(slope) < 0.5 < 2 < error
+    assert sleep_fit.fe_params["Days"] - slope > 4 * error  # and yet below the mean
