@@ -4,7 +4,8 @@ Three things, each by itself:
 
 * Within and between: :func:`within_between` splits a variable into the group mean and the
   deviation from it; :func:`variance_by_level` says how much of the variance lies at either
-  level; :func:`impute_within` fills gaps with the group mean, to show what that does.
+  level; :func:`own_lines` gives each group its least-squares line; :func:`impute_within`
+  fills gaps with the group mean, to show what that does.
 * Wide and long: :func:`to_long` turns waves in columns into waves in rows, :func:`to_wide`
   turns them back, without loss. The names of wide columns carry a number (``score1``,
   ``score2``); in the long table this number is a column, so that time can enter a model.
@@ -44,6 +45,7 @@ __all__ = [
     "encode_levels",
     "flatten_nested",
     "impute_within",
+    "own_lines",
     "to_long",
     "to_wide",
     "variance_by_level",
@@ -197,6 +199,58 @@ def variance_by_level(
             for level, variance in parts.items()
         ]
     return pd.DataFrame(rows)
+
+
+def own_lines(data: pd.DataFrame, y: str, x: str, group: str) -> pd.DataFrame:
+    """Return each group's own least-squares line, from its own rows only: no pooling.
+
+    With the means x̄_j and ȳ_j of group j, slope = Σ_i (x_ij − x̄_j)(y_ij − ȳ_j) /
+    Σ_i (x_ij − x̄_j)² and intercept = ȳ_j − slope · x̄_j.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation. Rows where `y` or `x` is missing are left out.
+    y, x : str
+        Numeric columns: response and predictor.
+    group : str
+        The column that holds the group, without missing values.
+
+    Returns
+    -------
+    DataFrame
+        One row per group, columns "Intercept" (in units of y) and `x` (units of y per unit of
+        x), as in ``fit.coef()[group]``. Both are missing for a group with fewer than two
+        different x: many lines pass through its rows.
+
+    Raises
+    ------
+    CourseError
+        If a column is missing or not numeric, or a group is missing.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"day": [0, 1, 0], "ms": [250.0, 260.0, 300.0], "who": [1, 1, 2]})
+    >>> own_lines(table, "ms", "day", "who").loc[1].tolist()
+    [250.0, 10.0]
+
+    See Also
+    --------
+    course_lib.plots.shrinkage_plot : From these lines to those of a mixed model.
+    """
+    data = check_dataframe("data", data)
+    check_no_missing("group", data, [group])
+    check_numeric("y", data, [y])
+    check_numeric("x", data, [x])
+    keys = data[group]
+    complete = data[[y, x]].notna().all(axis=1)
+    values = data[[y, x]].astype(float).where(complete)
+    means = values.groupby(keys, observed=True).mean()
+    off_y, off_x = (values[name] - _group_mean(values[name], [keys]) for name in (y, x))
+    sums = [part.groupby(keys, observed=True).sum() for part in (off_x * off_y, off_x**2)]
+    several = values[x].groupby(keys, observed=True).nunique() > 1
+    slope = (sums[0] / sums[1]).where(several)
+    return pd.DataFrame({"Intercept": means[y] - slope * means[x], x: slope})
 
 
 def impute_within(

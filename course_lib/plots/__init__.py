@@ -6,9 +6,9 @@ from course_lib.plots.estimates import (
     effect_plot,
     interval_plot,
     interval_table,
-    pooling_plot,
     qq_plot,
     residual_plot,
+    shrinkage_plot,
 )
 from course_lib.plots.groups import (
     grouped_scatter,
@@ -27,9 +27,9 @@ __all__ = [
     "interval_plot",
     "interval_table",
     "missingness_map",
-    "pooling_plot",
     "qq_plot",
     "residual_plot",
+    "shrinkage_plot",
     "small_multiples",
     "spaghetti",
 ]

@@ -109,12 +109,13 @@ def draw_envelope(ax: Axes, x: object, band: DataFrame) -> None:
 
 
 def draw_marked(ax: Axes, x: object, y: object, marked: object, label: str) -> None:
-    """Draw points, the marked ones as diamonds in another colour, and count these."""
+    """Draw points, the marked ones as black diamonds, and count these."""
     x, y, marked = np.asarray(x), np.asarray(y), np.asarray(marked)
     ax.plot(x[~marked], y[~marked], "o", color=COLOURS[0], ms=4, alpha=0.75)
     if marked.any():
-        label = f"{label} ({marked.sum()})"
-        ax.plot(x[marked], y[marked], "D", color=COLOURS[3], ms=5, label=label)
+        n = int(marked.sum())
+        label = f"{label}: {n} point{'s' * (n > 1)}"
+        ax.plot(x[marked], y[marked], "D", color="black", ms=6, label=label)
         plain_entries(ax.legend())
 
 
