@@ -119,7 +119,20 @@ def markdown_of(path):
 def anchors(path):
     """Return {anchor: heading} of a file, for the levels that the book gives anchors to."""
     texts = [text for level, text in headings(markdown_of(path)) if level <= 3]
-    return dict(zip(slugs(texts), map(plain, texts), strict=True))
+    return dict(zip(slugs(texts), map(plain, texts), strict=True)) | cell_anchors(path)
+
+
+def cell_anchors(path):
+    """Return {"cell-id=ID": heading of its section} for the cells of a notebook."""
+    if path.suffix != ".ipynb":
+        return {}
+    found, heading = {}, ""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown":
+            texts = [text for level, text in headings("".join(cell["source"])) if level <= 3]
+            heading = plain(texts[-1]) if texts else heading
+        found[f"cell-id={cell['id']}"] = heading
+    return found
 
 
 def document(name):
@@ -178,7 +191,7 @@ def test_links_of_one_folder_name_the_section_in_words(name):
     for text, file, anchor in links(document(name)):
         there = file.endswith(".ipynb") and (CHAPTERS / file).exists()
         heading = anchors(CHAPTERS / file).get(anchor) if there else None
-        if heading and not anchor.startswith("exercise-"):
+        if heading and not heading.startswith("Exercise "):
             assert text.endswith(heading), f"{text!r} names another section than {heading!r}"
 
 
@@ -370,10 +383,11 @@ def test_every_claim_has_a_verdict_and_the_section_that_shows_it(number):
 
 def test_every_box_of_a_chapter_is_linked_from_the_map():
     """A section with a box "The article says" must be where the map says a claim is shown."""
-    linked = {(file, anchor) for _, file, anchor in links(document("article_map.md"))}
+    targets = [link[1:] for link in links(document("article_map.md"))]
+    linked = {(f, anchors(CHAPTERS / f).get(a)) for f, a in targets if (CHAPTERS / f).is_file()}
     for path in NOTEBOOKS:
         for anchor in sections_with_a_box(markdown_of(path)):
-            assert (path.name, anchor) in linked, f"{path.name}#{anchor} is not in the map"
+            assert (path.name, anchors(path)[anchor]) in linked, f"{path.name}#{anchor} is not in the map"
 
 
 def sections_with_a_box(markdown):
@@ -428,8 +442,9 @@ def test_minutes_at_home_are_those_of_the_chapter(number):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_homework_and_questions(number):
     parts = sections(document("teaching.md"), 3)
-    exercises = {anchor for _, _, anchor in links(parts[f"Chapter {number}: homework"])}
-    assert any(anchor.startswith(f"exercise-{number}") for anchor in exercises)
+    found = anchors(chapter(number))
+    homework = links(parts[f"Chapter {number}: homework"])
+    assert any(found[anchor].startswith(f"Exercise {number}.") for _, _, anchor in homework)
     questions = parts[f"Chapter {number}: questions that come"]
     assert 3 <= len(re.findall(r"^- \*\*.+[?.]\*\* \S", questions, re.MULTILINE)) <= 5
 
