@@ -387,7 +387,8 @@ def test_every_box_of_a_chapter_is_linked_from_the_map():
     linked = {(f, anchors(CHAPTERS / f).get(a)) for f, a in targets if (CHAPTERS / f).is_file()}
     for path in NOTEBOOKS:
         for anchor in sections_with_a_box(markdown_of(path)):
-            assert (path.name, anchors(path)[anchor]) in linked, f"{path.name}#{anchor} is not in the map"
+            heading = anchors(path)[anchor]
+            assert (path.name, heading) in linked, f"{path.name}: {heading} is not in the map"
 
 
 def sections_with_a_box(markdown):
