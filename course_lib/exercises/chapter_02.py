@@ -141,9 +141,9 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: "WBPP",
-                "look at question 3 again. A man's schooling is the same in all his rows. "
-                "Pooled counts eight copies of each man, so its usual standard error is too "
-                "small.",
+                "look at question 3 again. A man's schooling is the same in all his rows. So "
+                "pooled gives the same slope here, but it counts every man eight times and "
+                "states too small a standard error.",
             ),
             Mistake(
                 lambda: "WPBP",

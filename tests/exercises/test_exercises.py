@@ -13,7 +13,7 @@ import pytest
 
 from course_lib.datasets import load
 from course_lib.errors import CourseError
-from course_lib.exercises import Exercise, Mistake, Verdict, check, judge, progress
+from course_lib.exercises import Exercise, Mistake, Verdict, chapter_02, check, judge, progress
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
 from course_lib.mixed.result import lmer
@@ -448,6 +448,18 @@ def test_exercise_of_the_course_knows_two_mistakes_that_are_told_apart(exercise,
             assert not same(exercise, other, one)
     hints = [mistake.hint for mistake in exercise.mistakes]
     assert len(set(hints)) == len(hints)
+
+
+def test_judgements_of_chapter_2_rest_on_facts():
+    p, low, high = chapter_02.country_gap()
+    assert (round(p, 2), round(low, 2), round(high, 2)) == (0.16, -0.08, 0.48)
+    wages = load("wage_panel")
+    assert (wages.groupby("nr")["educ"].nunique() == 1).all()  # question 3: nothing within
+    pooled, of_means = (
+        np.polyfit(rows["educ"], rows["lwage"], 1)[0]
+        for rows in (wages, wages.groupby("nr")[["educ", "lwage"]].mean())
+    )
+    assert pooled == pytest.approx(of_means)  # as the hint to "WBPP" says
 
 
 def wrong_answers(exercise):
