@@ -9,7 +9,7 @@ CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
 
 @pytest.fixture
 def figure_texts(monkeypatch):
-    monkeypatch.syspath_prepend(str(CHAPTERS))
+    monkeypatch.syspath_prepend(str(CHAPTERS / "_book"))
     return pytest.importorskip("figure_texts")
 
 

@@ -101,10 +101,11 @@ def test_chapter_table_has_every_chapter_and_its_minutes():
 
 def test_book_and_slides_commands_run_what_the_workflow_runs():
     workflow = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
-    assert command("book-command").endswith("sphinx -W --keep-going chapters build/book")
-    assert "sphinx -W --keep-going chapters build/book" in workflow
-    assert command("slides-command").endswith("python chapters/slides.py")
-    assert "python chapters/slides.py" in workflow
+    build = "sphinx -W --keep-going -c chapters/_book chapters build/book"
+    assert command("book-command").endswith(build)
+    assert build in workflow
+    assert command("slides-command").endswith("python chapters/_book/slides.py")
+    assert "python chapters/_book/slides.py" in workflow
 
 
 def test_badges_are_true():

@@ -59,10 +59,12 @@ def count(notebook):
     )
 
 
-def excesses(counts):
-    """Yield what is too long or too narrow for a core chapter."""
+def excesses(counts, core=True):
+    """Yield what is too long or too narrow; a deeper notebook is as long as it must be."""
     for name, most in MOST.items():
-        if getattr(counts, name) > most:
+        if (core or not name.endswith(("words", "code_lines", "hidden_lines"))) and getattr(
+            counts, name
+        ) > most:
             yield f"{getattr(counts, name)} {name}, more than {most}"
     if counts.pictures and counts.narrowest < LEAST_WIDTH:
         yield f"a picture is {counts.narrowest} px wide, less than {LEAST_WIDTH}"
@@ -78,6 +80,13 @@ def told(cell):
 def n_words(cell):
     """Count the words of a markdown cell."""
     return len(re.sub(r"\$[^$]*\$|`[^`]*`", " x ", told(cell)).split())
+
+
+def n_running_words(cell):
+    """Count the words of a markdown cell without boxes, tables and quotations."""
+    text = re.sub(r"<details>.*?</details>|\$\$.*?\$\$", " ", told(cell), flags=re.S)
+    lines = [line for line in text.splitlines() if not re.match(r"\s*[|>]", line)]
+    return n_words({"metadata": {}, "source": "\n".join(lines)})
 
 
 def prose(cell):

@@ -9,6 +9,8 @@ import json
 import re
 import statistics
 
+from notebook_counts import count, n_running_words
+
 HEADINGS = (
     "## What you will be able to do",
     "## What you need",
@@ -23,6 +25,8 @@ MEDIAN_CODE_LINES, MOST_CODE_LINES = 5, 20
 IGNORED_SHARE = 0.05
 CHECK = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']""")
 DOI = re.compile(r"(doi\.org/|doi:\s?)10\.\d{4,9}/\S")
+FLAGS = {"proof": "source_hidden", "hide-input": "source_hidden", "guess": "outputs_hidden"}
+MOST_GUESSES, MOST_CELL_WORDS, NEAR_MINUTES = 3, 120, 5
 MACHINE_PATH = re.compile(
     r"(?<![\w.:/-])/(?:home|root|work|Users|private|opt|usr|var|mnt|srv|tmp)/(?!ipykernel_\d+/)"
     r"|/\S*/site-packages/"
@@ -187,6 +191,55 @@ def imports(notebook, _):
                 yield f"code cell {number} imports *"
 
 
+def language(notebook, _):
+    """Without the extension a script export of JupyterLab has no .py."""
+    if notebook["metadata"].get("language_info", {}).get("file_extension") != ".py":
+        yield "language_info must be full: save the notebook in JupyterLab"
+
+
+def flags(notebook, _):
+    """A tag hides a cell in the book, a flag in JupyterLab: keep them together."""
+    for number, cell in enumerate(cells_of(notebook, "code")):
+        flagged = {flag for flag, on in cell["metadata"].get("jupyter", {}).items() if on}
+        wanted = {FLAGS[tag] for tag in tags(cell) & set(FLAGS)}
+        if flagged != wanted:
+            told = f"want the flags {sorted(wanted)}, not {sorted(flagged)}"
+            yield f"code cell {number}: its tags {told}"
+
+
+# Rules for chapters and deeper notebooks that are rewritten (chapters/… by prose.md).
+
+
+def cell_words(notebook, _):
+    heading = ""
+    for cell in cells_of(notebook, "markdown"):
+        heading = source(cell).splitlines()[0] if source(cell).startswith("#") else heading
+        front = heading in HEADINGS or source(cell).startswith("# ")
+        if not front and n_running_words(cell) > MOST_CELL_WORDS:
+            yield f'{n_running_words(cell)} words in the cell "{source(cell)[:30]}…"'
+
+
+def guesses(notebook, _):
+    marked = [cell for cell in cells_of(notebook, "code") if "guess" in tags(cell)]
+    if len(marked) > MOST_GUESSES:
+        yield f"{len(marked)} cells are tagged guess; {MOST_GUESSES} may be"
+
+
+def minutes(notebook, _):
+    counts = count(notebook)
+    read = counts.words / 65 + counts.code_lines / 14 + counts.pictures
+    told = re.search(r"(\d+) minutes to read", after(notebook, "## Time"))
+    if told and abs(int(told[1]) - read) > NEAR_MINUTES + 2.5:
+        yield f"says {told[1]} minutes to read; by its length it takes {read:.0f}"
+
+
+def readable_ids(notebook, _):
+    """A link leads to a cell by its id: what says something is not changed by accident."""
+    machine = [c["id"] for c in notebook["cells"] if re.fullmatch(r"[0-9a-f-]{8,}", c["id"])]
+    if machine:
+        yield f"{len(machine)} cells have ids that say nothing, as {machine[0]}"
+
+
 # Rules for chapters.
 
 
@@ -281,6 +334,12 @@ def way_on(notebook, _):
         yield 'the last cell must be the line "Previous: … · Next: …"'
 
 
+def deeper_title(notebook, _):
+    first = source(notebook["cells"][0])
+    if not first.startswith("# Deeper: ") or ".ipynb" not in first:
+        yield 'the first cell must begin "# Deeper: " and lead back to the chapter'
+
+
 # Rules for solutions.
 
 
@@ -323,7 +382,10 @@ COMMON = (
     figures_are_told,
     machine_paths,
     imports,
+    language,
+    flags,
 )
+WRITTEN = (cell_words, guesses, minutes, readable_ids)
 CHAPTER = (
     title,
     fixed_parts,
@@ -336,6 +398,7 @@ CHAPTER = (
     way_on,
 )
 SOLUTION = (solution_title, solved)
+DEEPER = (deeper_title, generators)
 
 
 def complaints(notebook, stem, rules):

@@ -1,13 +1,17 @@
 """The linter's rules: good notebooks pass; each way to break one is found by its rule."""
 
+import base64
 import copy
+import struct
 
 import pytest
 from notebook_rules import (
     CHAPTER,
     COMMON,
+    DEEPER,
     MACHINE_PATH,
     SOLUTION,
+    WRITTEN,
     cells_of,
     complaints,
     exercises_differ,
@@ -35,10 +39,21 @@ def code(text, data=None, tag=None):
 
 def notebook_of(*cells):
     counts = iter(range(1, len(cells) + 1))
-    for cell in cells:
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
         if cell["cell_type"] == "code":
             cell["execution_count"] = next(counts)
-    return {"cells": list(cells), "metadata": {"kernelspec": {"name": "python3"}}}
+    metadata = {"kernelspec": {"name": "python3"}, "language_info": {"file_extension": ".py"}}
+    return {"cells": list(cells), "metadata": metadata}
+
+
+def png(width):
+    """Return the head of a picture, as notebooks store it."""
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, 500)
+    return {"image/png": base64.b64encode(head).decode()}
+
+
+ALL = COMMON + CHAPTER + WRITTEN
 
 
 def good_chapter():
@@ -46,10 +61,10 @@ def good_chapter():
         markdown("# Chapter 7. Diagnose a model\n\nArticle: section 4.4"),
         markdown("## What you will be able to do\n\n- diagnose"),
         markdown("## What you need\n\nNeeded: chapter 6. Helpful: matrices."),
-        markdown("## Time\n\nAbout 45 minutes to read and 30 minutes to exercise."),
+        markdown("## Time\n\nAbout 5 minutes to read and 30 minutes to exercise."),
         code("import numpy as np\n\nrng = np.random.default_rng(7)"),
         markdown("## Draw\n\nHow large is it?"),
-        code("draw()", {"image/png": "iVBOR", "text/plain": "<Figure>"}),
+        code("draw()", {**png(1200), "text/plain": "<Figure>"}),
         markdown("Speak slowly.", slide="notes"),
         markdown("It is large."),
         code("assert size > 1"),
@@ -71,8 +86,16 @@ def good_solutions():
     )
 
 
+def good_deeper():
+    return notebook_of(
+        markdown("# Deeper: the matrices\n\nBack to [chapter 7](../07_diagnostics.ipynb)."),
+        code("draw()"),
+    )
+
+
 def test_good_notebooks_pass():
-    assert complaints(good_chapter(), "07_diagnostics", COMMON + CHAPTER) == []
+    assert complaints(good_deeper(), "07_matrices", COMMON + DEEPER + WRITTEN) == []
+    assert complaints(good_chapter(), "07_diagnostics", ALL) == []
     assert complaints(good_solutions(), "07_diagnostics", COMMON + SOLUTION) == []
 
 
@@ -101,6 +124,12 @@ def mark(index, tag):
     return lambda notebook: cells_of(notebook, "code")[index]["metadata"].update(tags=[tag])
 
 
+def hide(index, tag, flag):
+    return lambda notebook: cells_of(notebook, "code")[index]["metadata"].update(
+        tags=[tag], jupyter={flag: True}
+    )
+
+
 def chain(*changes):
     return lambda notebook: [change(notebook) for change in changes]
 
@@ -113,7 +142,7 @@ def swap(first, second):
     return change
 
 
-PNG = {"image/png": "iVBOR"}
+PNG = png(1200)
 LONG = "\n".join("x = 1" for _ in range(21))
 BREAK_CHAPTER = {
     "kernel": [lambda nb: nb["metadata"].update(kernelspec={"name": "my-env"})],
@@ -148,6 +177,18 @@ BREAK_CHAPTER = {
         edit(2, outputs=[{"output_type": "stream", "text": ["in /tmp/x.py"]}]),
     ],
     "imports": [edit(2, source="from numpy import *")],
+    "language": [lambda nb: nb["metadata"].update(language_info={"name": "python"})],
+    "flags": [
+        mark(2, "proof"),
+        lambda nb: cells_of(nb, "code")[1]["metadata"].update(jupyter={"source_hidden": True}),
+        lambda nb: cells_of(nb, "code")[1]["metadata"].update(
+            jupyter={"source_hidden": True}, tags=["guess"]
+        ),
+    ],
+    "cell_words": [replace("How large is it?", "How large is it? " + "word " * 120)],
+    "guesses": [chain(*(hide(k, "guess", "outputs_hidden") for k in range(4)))],
+    "minutes": [replace("5 minutes to read", "45 minutes to read")],
+    "readable_ids": [lambda nb: nb["cells"][0].update(id="bbea88a7")],
     "title": [replace("Chapter 7", "Chapter 8"), replace("Article: section 4.4", "")],
     "fixed_parts": [
         replace("## Summary", "## In short"),
@@ -155,7 +196,7 @@ BREAK_CHAPTER = {
         swap(11, 2),
     ],
     "needs": [replace("Helpful", "Useful")],
-    "time": [replace("45 minutes to read", "an hour to read")],
+    "time": [replace("5 minutes to read", "an hour to read")],
     "generators": [
         edit(2, source="rng = np.random.default_rng(7)"),
         edit(2, source="rng = np.random.default_rng()"),
@@ -174,6 +215,10 @@ BREAK_CHAPTER = {
     ],
     "dois": [replace("doi:10.18637/jss.v067.i01", "in a journal")],
     "way_on": [replace("Next: ", "Then: "), lambda nb: nb["cells"].pop()],
+}
+BREAK_DEEPER = {
+    "deeper_title": [replace("# Deeper: ", "# "), replace(".ipynb", "")],
+    "generators": [replace("draw()", "np.random.default_rng()")],
 }
 BREAK_SOLUTIONS = {
     "solution_title": [replace("# Solutions to chapter 7", "# Solutions")],
@@ -200,7 +245,14 @@ def each(breaks):
 def test_broken_chapter_is_found_by_its_rule(rule, change):
     notebook = copy.deepcopy(good_chapter())
     change(notebook)
-    assert {name for name, _ in complaints(notebook, "07_x", COMMON + CHAPTER)} == {rule}
+    assert {name for name, _ in complaints(notebook, "07_x", ALL)} == {rule}
+
+
+@pytest.mark.parametrize(("rule", "change"), each(BREAK_DEEPER))
+def test_broken_deeper_notebook_is_found_by_its_rule(rule, change):
+    notebook = copy.deepcopy(good_deeper())
+    change(notebook)
+    assert {name for name, _ in complaints(notebook, "07_x", COMMON + DEEPER)} == {rule}
 
 
 @pytest.mark.parametrize(("rule", "change"), each(BREAK_SOLUTIONS))
@@ -216,15 +268,15 @@ def test_bad_file_name_is_found():
 
 
 def test_every_rule_was_broken_once():
-    broken = {*BREAK_CHAPTER, *BREAK_SOLUTIONS, "file_name"}
-    assert {rule.__name__ for rule in COMMON + CHAPTER + SOLUTION} == broken
+    broken = {*BREAK_CHAPTER, *BREAK_DEEPER, *BREAK_SOLUTIONS, "file_name"}
+    assert {rule.__name__ for rule in ALL + SOLUTION + DEEPER} == broken
 
 
 def test_error_and_ignored_output_are_fine_where_tagged():
     notebook = good_chapter()
     chain(give_output(2, {}, kind="error"), mark(2, "raises-exception"))(notebook)
     mark(1, "nbval-ignore-output")(notebook)
-    assert complaints(notebook, "07_x", COMMON + CHAPTER) == []
+    assert complaints(notebook, "07_x", ALL) == []
 
 
 @pytest.mark.parametrize(
@@ -250,4 +302,4 @@ def test_solutions_of_other_exercises_are_found():
 def test_a_notebook_may_have_several_generators_with_seeds_of_their_own():
     notebook = good_chapter()
     edit(2, source="rng = np.random.default_rng([7, 2])")(notebook)
-    assert complaints(notebook, "07_x", COMMON + CHAPTER) == []
+    assert complaints(notebook, "07_x", ALL) == []

@@ -1,0 +1,124 @@
+"""The book: Sphinx builds the course from the notebooks' stored outputs, offline.
+
+Run, in the root of the course:
+``python -m sphinx -W --keep-going -c chapters/_book chapters build/book``.
+"""
+
+import json
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from figure_texts import figure_texts
+from vendored import copy_mathjax
+
+project = "Multilevel models in Python"
+author = "the authors of the course"
+html_title = project
+language = "en"
+
+extensions = ["myst_nb"]
+exclude_patterns = ["**.ipynb_checkpoints", "_book"]
+
+# A page shows what the tests have compared; nothing runs while the book is built.
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["static"]
+html_css_files = ["book.css"]
+html_favicon = "static/favicon.svg"
+html_copy_source = True
+html_show_sphinx = False
+# Without it the theme complains in the console of a browser that comes for the first time.
+html_context = {"default_mode": "auto"}
+html_theme_options = {
+    "show_toc_level": 2,
+    "show_navbar_depth": 1,
+    "navbar_persistent": [],  # the search box is in the side bar
+    "navigation_with_keys": False,
+    "use_download_button": True,
+    "use_fullscreen_button": True,
+}
+
+# MathJax comes with a Python package and is copied into the book: no page fetches anything.
+mathjax_path = "mathjax/tex-chtml-full.js"
+mathjax3_config = {"options": {"enableMenu": False}}
+
+
+def add_mathjax(app, exception):
+    """Put MathJax where `mathjax_path` says."""
+    if exception is None and app.builder.format == "html":
+        copy_mathjax(Path(app.outdir, "_static", "mathjax"))
+
+
+# A link to a cell of a notebook as JupyterLab understands it, for example
+# 03_random_slope_model.ipynb#cell-id=nested. In the book it leads to an anchor before the cell.
+CELL_LINK = re.compile(r"\]\(([^()\s]*)\.ipynb#cell-id=([\w-]+)\)")
+# What a tag hides on a page of the book; a click shows it.
+HIDDEN = {"proof": "hide-cell", "guess": "hide-output"}
+LECTURERS = re.compile(r"<details>(?=\s*<summary>For lecturers)")
+
+
+def prepare_page(app, docname, source):
+    """Mend the links of a page; prepare a notebook's cells.
+
+    Links to the README lead to the book's first page, links to a cell to its anchor. Each
+    figure gets its text alternative; the notes for lecturers are folded.
+    """
+    text = re.sub(r"\]\(((?:\.\./)*)\.\./README\.md\)", r"](\1index.md)", source[0])
+    source[0] = CELL_LINK.sub(r"](\1.ipynb#cell-\2)", text)
+    if Path(app.env.doc2path(docname)).suffix != ".ipynb":
+        return
+    notebook = json.loads(source[0])
+    for index, alternative in figure_texts(notebook["cells"]).items():
+        notebook["cells"][index]["metadata"]["mystnb"] = {"image": {"alt": alternative}}
+    wanted = linked_cells(Path(app.srcdir)).get(Path(docname).name, set())
+    notebook["cells"] = [
+        prepared
+        for cell in notebook["cells"]
+        for prepared in ([anchor(cell["id"])] if cell["id"] in wanted else []) + [shown(cell)]
+    ]
+    source[0] = json.dumps(notebook)
+
+
+@cache
+def linked_cells(folder):
+    """Return the ids of the cells that a link leads to, by the name of their notebook."""
+    found = {}
+    for path in [*folder.glob("*.md"), *folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")]:
+        for target, cell in CELL_LINK.findall(path.read_text(encoding="utf-8")):
+            name = Path(target).name or path.stem
+            found.setdefault(name, set()).add(cell)
+    return found
+
+
+def anchor(cell):
+    """Return a cell that puts an anchor before the next one: a label needs a paragraph."""
+    text = f'(cell-{cell})=\n<span class="cell-anchor"></span>'
+    return {"cell_type": "markdown", "id": f"to-{cell}", "metadata": {}, "source": text}
+
+
+def shown(cell):
+    """Return a cell as the book shows it."""
+    tags = cell["metadata"].get("tags", [])
+    hidden = [HIDDEN[tag] for tag in tags if tag in HIDDEN]
+    if hidden:
+        cell["metadata"]["tags"] = [*tags, *hidden]
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown" and source.startswith("For lecturers:"):
+        note = source.removeprefix("For lecturers:").strip()
+        source = f"<details>\n<summary>For lecturers</summary>\n\n{note}\n\n</details>"
+    cell["source"] = LECTURERS.sub('<details class="lecturers">', source)
+    return cell
+
+
+def setup(app):
+    """Connect the two steps above."""
+    app.connect("source-read", prepare_page)
+    app.connect("build-finished", add_mathjax)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

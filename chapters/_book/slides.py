@@ -1,0 +1,144 @@
+"""The lectures: every chapter as reveal.js slides that need no network.
+
+``python chapters/_book/slides.py`` writes one page per chapter, and an index, into
+build/slides; ``python chapters/_book/slides.py FOLDER`` writes them elsewhere. Open a page in a
+browser; S shows the speaker's notes, F fills the screen, ESC gives the overview.
+
+What is shown is taken from the stored notebooks by `extract`. How high a table is only a
+browser knows, so `static/slides.js` sets it smaller where it must, when the page opens.
+"""
+
+import html
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from nbconvert.filters import Highlight2HTML, markdown2html
+from pygments.formatters import HtmlFormatter
+
+from extract import slides_of
+from figure_texts import figure_texts
+from vendored import copy_mathjax, copy_reveal
+
+CHAPTERS = Path(__file__).resolve().parent.parent
+STATIC = CHAPTERS / "_book" / "static"
+DEFAULT = CHAPTERS.parent / "build" / "slides"
+HEAD = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<link rel="icon" href="favicon.svg">
+"""
+INDEX = """<link rel="stylesheet" href="slides.css">
+<body class="index">
+<h1>Multilevel models in Python: the slides</h1>
+<ol>
+{body}
+</ol>
+<p>S: speaker's notes · F: full screen · ESC: overview · space: the next step</p>
+"""
+PAGE = """<link rel="stylesheet" href="reveal/dist/reveal.css">
+<link rel="stylesheet" href="reveal/dist/theme/white.css">
+<link rel="stylesheet" href="slides.css">
+<style>{colours}</style>
+<script>
+window.MathJax = {{
+  tex: {{ inlineMath: [["$", "$"], ["\\\\(", "\\\\)"]], processEscapes: true }},
+  options: {{ enableMenu: false }},
+}};
+</script>
+<script defer src="mathjax/tex-chtml-full.js"></script>
+<script defer src="reveal/dist/reveal.js"></script>
+<script defer src="reveal/plugin/notes/notes.js"></script>
+<script defer src="slides.js"></script>
+<body class="preparing">
+<div class="reveal"><div class="slides">
+{body}
+</div></div>
+"""
+highlight = Highlight2HTML()
+
+
+def main(folder):
+    """Write the slides of all chapters into `folder`; return how many chapters there are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_reveal(folder / "reveal")
+    copy_mathjax(folder / "mathjax")
+    for file in ("slides.js", "slides.css", "favicon.svg"):
+        shutil.copy(STATIC / file, folder)
+    items = []
+    for path in sorted(CHAPTERS.glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        title = re.sub(r"^# Chapter \d+\. ", "", "".join(cells[0]["source"]).splitlines()[0])
+        name = f"{path.stem}.slides.html"
+        (folder / name).write_text(page(cells, title), encoding="utf-8")
+        items.append(f'<li><a href="{name}">{html.escape(title)}</a></li>')
+    index = HEAD.format(title="Slides") + INDEX.format(body="\n".join(items))
+    (folder / "index.html").write_text(index, encoding="utf-8")
+    return len(items)
+
+
+def page(cells, title):
+    """Return the page of a chapter."""
+    sections = slides_of(cells, figure_texts(cells))
+    stacks = ["\n".join(map(slide_html, section)) for section in sections]
+    body = "\n".join(f"<section>\n{stack}\n</section>" for stack in stacks)
+    return HEAD.format(title=html.escape(title)) + PAGE.format(body=body, colours=colours())
+
+
+def slide_html(slide):
+    """Return one slide."""
+    alt = next((content for kind, content in slide.parts if kind == "alt"), "")
+    asked = slide.parts[0][0] == "text"  # then the output is the answer: it comes second
+    parts = [
+        part_html(kind, content, alt, " fragment" if asked and kind == "output" else "")
+        for kind, content in slide.parts
+        if kind != "alt"
+    ]
+    notes = "\n".join(markdown(note) for note in slide.notes)
+    inside = "\n".join(parts)
+    heading = f"<h2>{markdown(slide.heading).removeprefix('<p>').removesuffix('</p>')}</h2>"
+    return f'<section>\n{heading}\n{inside}\n<aside class="notes">{notes}</aside>\n</section>'
+
+
+def part_html(kind, content, alt, later):
+    """Return a part of a slide."""
+    if kind == "code":
+        return f'<div class="code">{highlight(content)}</div>'
+    if kind == "conclusion":
+        return f'<div class="conclusion fragment">{markdown(content)}</div>'
+    if kind in ("text", "formula"):
+        return f'<div class="{kind}">{markdown(content)}</div>'
+    if "image/png" in content:
+        source = "".join(content["image/png"].split())
+        start = (
+            f'<img class="picture{later}" alt="{html.escape(alt)}" src="data:image/png;base64,'
+        )
+        return f'{start}{source}">'
+    shown = content.get("text/html") or f"<pre>{html.escape(content['text/plain'])}</pre>"
+    return f'<div class="output{later}">{shown}</div>'
+
+
+def markdown(text):
+    """Return Markdown as HTML; links lead to other chapters' slides, or keep their words."""
+    linked = re.sub(r"\[([^\]]+)\]\((?!\w+:)([^)]+)\)", _link, text)
+    made = re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(linked), flags=re.S)
+    return made.strip()
+
+
+def _link(found):
+    words, target = found.groups()
+    chapter = re.fullmatch(r"(\d\d_\w+)\.ipynb(?:#.*)?", target)
+    return f"[{words}]({chapter[1]}.slides.html)" if chapter else words
+
+
+def colours():
+    """Return the style sheet for the code's colours."""
+    return HtmlFormatter(style="default").get_style_defs(".highlight")
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
+    print(f"{main(target)} chapters as slides in {target}")
