@@ -116,25 +116,31 @@ def within_between_plot(
             if over[1] >= ends.get(name, (-np.inf,))[0]:
                 ends[name] = over[1], height[1]
     if labels:
-        _label_ends(ax, {name: end[1] for name, end in ends.items()}, slopes)
+        _label_ends(ax, ends, slopes)
     return label_axes(ax, x, y, None)
 
 
-def _label_ends(ax: Axes, heights: Mapping[str, float], slopes: Mapping[str, float]) -> None:
-    """Write each name and slope to the right of the Axes, near the height of its line's end."""
+def _label_ends(
+    ax: Axes, ends: Mapping[str, tuple[float, float]], slopes: Mapping[str, float]
+) -> None:
+    """Write each name and slope to the right of the Axes, joined to the end of its line."""
     low, high = ax.get_ylim()
     place = -np.inf
-    for name in sorted(heights, key=heights.get):
-        place = max((heights[name] - low) / (high - low), place + _APART)
+    for name in sorted(ends, key=lambda name: ends[name][1]):
+        place = max((ends[name][1] - low) / (high - low), place + _APART)
         text = f"{name} {slopes[name]:.2f}".replace("-", "\N{MINUS SIGN}")
-        how = {"color": _LINES[name][0], "va": "center", "fontsize": 13}
-        ax.annotate(text, (1.01, place), xycoords="axes fraction", **how)
+        colour = _LINES[name][0]
+        how = {"color": colour, "va": "center", "fontsize": 13}
+        how["arrowprops"] = {"arrowstyle": "-", "color": colour, "lw": 0.8, "shrinkB": 3}
+        at = {"xytext": (1.03, place), "textcoords": "axes fraction"}
+        ax.annotate(text, ends[name], **at, **how)
 
 
 def gap_plot(table: DataFrame, term: str, axes: Sequence[Axes]) -> Sequence[Axes]:
     r"""Draw fixed and random effects with their intervals, and beside them their difference.
 
-    The standard error of the difference is Hausman's, :math:`\sqrt{V_{FE} - V_{RE}}`.
+    The standard error of the difference is Hausman's, :math:`\sqrt{V_{FE} - V_{RE}}`. Both Axes
+    have the same scale, so the lengths of all intervals can be compared.
 
     Parameters
     ----------
@@ -193,7 +199,12 @@ def gap_plot(table: DataFrame, term: str, axes: Sequence[Axes]) -> Sequence[Axes
     right.annotate(" no gap", (0, 1.35), color="0.4", fontsize=13)
     _interval(right, 0.5, fe - re, (fe_se**2 - re_se**2) ** 0.5, "black", "s")
     right.spines["left"].set_visible(False)
-    right.margins(x=0.2)
+    for ax in axes:
+        ax.margins(x=0.2)
+    widest = max(np.ptp(ax.get_xlim()) for ax in axes)
+    for ax in axes:
+        middle = np.mean(ax.get_xlim())
+        ax.set_xlim(middle - widest / 2, middle + widest / 2)
     return axes
 
 

@@ -73,8 +73,15 @@ def test_dial_moves_the_groups_towards_the_mean_of_all(men, ax, theta):
 
 def test_labels_of_neighbouring_lines_do_not_overlap(men, ax):
     within_between_plot(men, "x", "y", "man", ax, {"between": 2.0, "pooled": 2.01})
-    heights = sorted(text.xy[1] for text in ax.texts)
+    heights = sorted(text.xyann[1] for text in ax.texts)
     assert heights[1] - heights[0] >= 0.07
+
+
+def test_labels_are_joined_to_the_ends_of_their_lines(men, ax):
+    within_between_plot(men, "x", "y", "man", ax, {"within": 1.0, "between": 2.0})
+    for text, line in zip(ax.texts, (ax.lines[-2], ax.lines[-1]), strict=True):
+        assert text.xy in {tuple(end) for end in drawn(line).T.tolist()}
+        assert text.arrow_patch is not None
 
 
 @pytest.mark.parametrize(
@@ -105,6 +112,16 @@ def test_gap_has_the_standard_error_of_hausman(table, axes):
     (bar,) = [c for c in right.collections if len(c.get_segments()) == 1]
     ends = bar.get_segments()[0][:, 0]
     np.testing.assert_allclose(ends, [-0.5 - 1.96 * 0.4, -0.5 + 1.96 * 0.4])
+
+
+def test_gap_has_the_scale_of_the_estimates(table, axes):
+    gap_plot(table, "x", axes)
+    left, right = (ax.get_xlim() for ax in axes)
+    np.testing.assert_allclose(np.ptp(left), np.ptp(right))
+    assert left[0] < 1 - 1.96 * 0.5
+    assert left[1] > 1 + 1.96 * 0.5
+    assert right[0] < -0.5 - 1.96 * 0.4
+    assert right[1] > 0
 
 
 def test_gap_plot_says_what_is_wrong(table, axes):
