@@ -47,7 +47,14 @@ from course_lib.mixed.formula import (
 from course_lib.mixed.typed_frame import typed_frame
 from course_lib.reshape import variance_by_level, within_between
 
-__all__ = ["HausmanTest", "PanelComparison", "WaldTest", "compare_fe_re", "hausman"]
+__all__ = [
+    "HausmanTest",
+    "PanelComparison",
+    "WaldTest",
+    "compare_fe_re",
+    "fit_panels",
+    "hausman",
+]
 
 NEGLIGIBLE = 1e-8  # share of V_FE below which a direction of V_FE − V_RE is rounding
 COLLINEAR = 1e-10  # share of a column, not explained by earlier columns, that is rounding
@@ -313,6 +320,81 @@ def hausman(
         advice = "Fit both to the same data, with a regressor that varies within entities."
         raise course_error("fe, re", rule, f"'{error}'", advice) from error
     return HausmanTest(*_wald(result.statistic), estimates=result.estimates)
+
+
+def fit_panels(x: np.ndarray, y: np.ndarray) -> pd.DataFrame:
+    r"""Fit FE, RE (Swamy–Arora) and Mundlak's regression of y on one x to many panels at once.
+
+    With :math:`S_w = \sum (x_{it} - \bar x_i)^2`, :math:`S_b = T \sum (\bar x_i - \bar x)^2`
+    and the slopes b within and between,
+
+    .. math:: b_{RE} = \frac{S_w b_w + k S_b b_b}{S_w + k S_b}, \qquad
+              k = (1 - \theta)^2 = \frac{\sigma_e^2}{\sigma_e^2 + T\sigma_u^2}
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (panels, entities, periods)
+        At least three entities and two periods: what ``simulate_panels`` returns.
+
+    Returns
+    -------
+    DataFrame
+        One row per panel: estimates fe, re, between; standard errors fe_se, re_se, and of
+        Mundlak's regression within_se, between_se; theta; and the statistics hausman,
+        sigmamore and mundlak, each χ² with one degree of freedom if RE are right. `hausman`
+        is negative where the variance of FE is estimated below that of RE.
+
+    Raises
+    ------
+    CourseError
+        If the arrays are not finite, not of one shape, or too small.
+
+    Examples
+    --------
+    >>> from course_lib.simulate import RandomSlopeDesign, simulate_panels
+    >>> x, y = simulate_panels(RandomSlopeDesign(), 5, np.random.default_rng(1))
+    >>> fit_panels(x, y).shape
+    (5, 11)
+
+    See Also
+    --------
+    compare_fe_re : The same for one panel, and more.
+    """
+    x, y = check_finite("x", x), check_finite("y", y)
+    if x.ndim != 3 or x.shape != y.shape or x.shape[1] < 3 or x.shape[2] < 2:
+        rule = (
+            "must have one shape (panels, entities, periods), 3 entities and 2 periods or more"
+        )
+        got, advice = f"{x.shape} and {y.shape}", "Take what simulate_panels returns."
+        raise course_error("x, y", rule, got, advice)
+    _, n, periods = x.shape
+    x_mean, y_mean = x.mean(axis=2, keepdims=True), y.mean(axis=2, keepdims=True)
+    s_w, fe, rest_w = _slopes(x - x_mean, y - y_mean)
+    around = [mean - mean.mean(axis=1, keepdims=True) for mean in (x_mean, y_mean)]
+    s_b, between, rest_b = _slopes(*around)
+    s_b, rest_b = periods * s_b, periods * rest_b  # each mean stands in every row
+    var_e = rest_w / (n * (periods - 1) - 1)
+    keep = np.minimum(var_e / (rest_b / (n - 2)), 1)
+    re = (s_w * fe + keep * s_b * between) / (s_w + keep * s_b)
+    rest_re = rest_w + (fe - re) ** 2 * s_w + keep * (rest_b + (between - re) ** 2 * s_b)
+    var_re = rest_re / (n * periods - 2)
+    var_both = (rest_w + keep * rest_b) / (n * periods - 3)
+    v_fe, v_re = var_e / s_w, var_re / (s_w + keep * s_b)
+    v_within, v_between = var_both / s_w, var_both / (keep * s_b)
+    gap2 = (fe - re) ** 2
+    columns = {"fe": fe, "re": re, "between": between, "fe_se": v_fe**0.5, "re_se": v_re**0.5}
+    columns |= {"within_se": v_within**0.5, "between_se": v_between**0.5}
+    columns |= {"theta": 1 - keep**0.5, "hausman": gap2 / (v_fe - v_re)}
+    columns |= {"sigmamore": gap2 / (var_re / s_w - v_re)}
+    columns |= {"mundlak": (between - fe) ** 2 / (v_within + v_between)}
+    return pd.DataFrame(columns)
+
+
+def _slopes(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return Σx², the slope through 0 and the residual sum of squares of each panel."""
+    xx, xy, yy = (np.einsum("pgt,pgt->p", a, b) for a, b in ((x, x), (x, y), (y, y)))
+    slope = xy / xx
+    return xx, slope, yy - slope * xy
 
 
 def _check_panel(data: pd.DataFrame, entity: str, time: str) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "RandomSlopeDesign",
     "simulate_growth",
     "simulate_orders",
+    "simulate_panels",
     "simulate_random_slopes",
 ]
 
@@ -260,6 +261,7 @@ def simulate_random_slopes(design: RandomSlopeDesign, rng: np.random.Generator) 
     --------
     RandomSlopeDesign : What can be chosen.
     simulate_growth : Students in classes in schools.
+    simulate_panels : Many panels at once.
     """
     _check_design(design, RandomSlopeDesign)
     check_rng("rng", rng)
@@ -274,6 +276,67 @@ def simulate_random_slopes(design: RandomSlopeDesign, rng: np.random.Generator) 
     noise = math.sqrt(design.scale) * rng.standard_normal(of.size)
     y = design.intercept + group_intercept[of] + (design.slope + group_slope[of]) * x + noise
     return pd.DataFrame({"group": _labels("G", design.n_groups)[of], "x": x, "y": y})
+
+
+def simulate_panels(
+    design: RandomSlopeDesign, n_panels: int, rng: np.random.Generator, leak: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Simulate many panels of one design at once, as arrays.
+
+    For row i of group j, with every part drawn anew in each panel,
+
+    .. math:: x = \bar x + m_j + w + \lambda e, \qquad y = \beta_0 + \beta_1 x + a_j + b_j x + e
+
+    where m_j and a_j have the correlation ρ of the design, ``x_group_correlation``.
+
+    Parameters
+    ----------
+    design : RandomSlopeDesign
+        The truth, and the size of one panel.
+    n_panels : int
+        How many panels.
+    rng : numpy.random.Generator
+        Source of randomness.
+    leak : float
+        λ: how much of a row's residual e gets into its x. At 0 the two are unrelated;
+        elsewhere the slope within groups is wrong too.
+
+    Returns
+    -------
+    x, y : ndarray, shape (n_panels, n_groups, n_per_group)
+
+    Raises
+    ------
+    CourseError
+        If the design, the count, the generator or `leak` is not what it must be.
+
+    Examples
+    --------
+    >>> x, y = simulate_panels(RandomSlopeDesign(), 5, np.random.default_rng(1))
+    >>> x.shape
+    (5, 30, 10)
+
+    See Also
+    --------
+    simulate_random_slopes : One panel, as a table.
+    course_lib.panel.fit_panels : Fixed and random effects of each panel.
+    """
+    _check_design(design, RandomSlopeDesign)
+    check_rng("rng", rng)
+    leak = check_finite("leak", leak).item()
+    n_panels = check_count("n_panels", n_panels)
+    groups = (n_panels, design.n_groups, 1)
+    own = _random_effects(math.prod(groups), design.cov_re, rng)
+    intercept, slope = own.reshape(2, *groups)
+    rho = design.x_group_correlation
+    level = math.sqrt(1 - rho**2) * rng.standard_normal(groups)
+    if rho:
+        level += rho * intercept / math.sqrt(design.cov_re[0][0])
+    shape = (*groups[:2], design.n_per_group)
+    noise = math.sqrt(design.scale) * rng.standard_normal(shape)
+    x = design.sd_x_within * rng.standard_normal(shape)
+    x += design.mean_x + design.sd_x_between * level + leak * noise
+    return x, design.intercept + intercept + (design.slope + slope) * x + noise
 
 
 _NAMES = ("Alice", "Bilal", "Chen", "Dana", "Emeka", "Farah", "Goran", "Hana", "Ines", "Jonas")

@@ -60,7 +60,7 @@ ROOMS = {
         "grad_cam",
         "log",
     ],
-    "plots": ["style", "groups", "estimates"],
+    "plots": ["style", "groups", "estimates", "panel"],
     "exercises": ["checker", *(f"chapter_{k:02}" for k in range(1, 10)), "progress"],
 }
 # Imported by the wing that needs them, on use, and never by `import course_lib`.

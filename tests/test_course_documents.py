@@ -119,22 +119,19 @@ def markdown_of(path):
 def anchors(path):
     """Return {anchor: heading} of a file, for the levels that the book gives anchors to."""
     texts = [text for level, text in headings(markdown_of(path)) if level <= 3]
-    return dict(zip(slugs(texts), map(plain, texts), strict=True)) | cells(path)
+    return dict(zip(slugs(texts), map(plain, texts), strict=True)) | cell_anchors(path)
 
 
-@cache
-def cells(path):
-    """Return {"cell-id=…": heading of its section} of a notebook; nothing of a document."""
+def cell_anchors(path):
+    """Return {"cell-id=ID": heading of its section} for the cells of a notebook."""
     if path.suffix != ".ipynb":
         return {}
-    found, heading = {}, None
+    found, heading = {}, ""
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "markdown":
             texts = [text for level, text in headings("".join(cell["source"])) if level <= 3]
-            heading = texts[0] if texts else heading
-        found[f"cell-id={cell['id']}"] = plain(heading)
-        if cell["cell_type"] == "markdown" and texts:
-            heading = texts[-1]
+            heading = plain(texts[-1]) if texts else heading
+        found[f"cell-id={cell['id']}"] = heading
     return found
 
 
@@ -194,7 +191,7 @@ def test_links_of_one_folder_name_the_section_in_words(name):
     for text, file, anchor in links(document(name)):
         there = file.endswith(".ipynb") and (CHAPTERS / file).exists()
         heading = anchors(CHAPTERS / file).get(anchor) if there else None
-        if heading and not anchor.removeprefix("cell-id=").startswith("exercise-"):
+        if heading and not heading.startswith("Exercise "):
             assert text.endswith(heading), f"{text!r} names another section than {heading!r}"
 
 
@@ -386,12 +383,12 @@ def test_every_claim_has_a_verdict_and_the_section_that_shows_it(number):
 
 def test_every_box_of_a_chapter_is_linked_from_the_map():
     """A section with a box "The article says" must be where the map says a claim is shown."""
-    linked = {(file, anchor) for _, file, anchor in links(document("article_map.md"))}
+    targets = [link[1:] for link in links(document("article_map.md"))]
+    linked = {(f, anchors(CHAPTERS / f).get(a)) for f, a in targets if (CHAPTERS / f).is_file()}
     for path in NOTEBOOKS:
-        headings_linked = {anchors(path).get(a) for file, a in linked if file == path.name}
         for anchor in sections_with_a_box(markdown_of(path)):
-            there = anchors(path)[anchor] in headings_linked
-            assert there, f"{path.name}#{anchor} is not in the map"
+            heading = anchors(path)[anchor]
+            assert (path.name, heading) in linked, f"{path.name}: {heading} is not in the map"
 
 
 def sections_with_a_box(markdown):
@@ -446,9 +443,9 @@ def test_minutes_at_home_are_those_of_the_chapter(number):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_homework_and_questions(number):
     parts = sections(document("teaching.md"), 3)
-    targets = links(parts[f"Chapter {number}: homework"])
-    exercises = {anchor.removeprefix("cell-id=") for _, _, anchor in targets}
-    assert any(anchor.startswith(f"exercise-{number}") for anchor in exercises)
+    found = anchors(chapter(number))
+    homework = links(parts[f"Chapter {number}: homework"])
+    assert any(found[anchor].startswith(f"Exercise {number}.") for _, _, anchor in homework)
     questions = parts[f"Chapter {number}: questions that come"]
     assert 3 <= len(re.findall(r"^- \*\*.+[?.]\*\* \S", questions, re.MULTILINE)) <= 5
 

@@ -11,8 +11,9 @@ from linearmodels.panel import PanelOLS, RandomEffects
 
 from course_lib.datasets import load
 from course_lib.errors import CourseError
-from course_lib.panel import compare_fe_re, hausman
+from course_lib.panel import compare_fe_re, fit_panels, hausman
 from course_lib.reshape import within_between
+from course_lib.simulate import RandomSlopeDesign, simulate_panels
 
 REFERENCE = Path(__file__).parent / "reference"
 VALUES = json.loads((REFERENCE / "panel.json").read_text(encoding="utf-8"))
@@ -453,3 +454,53 @@ def test_hausman_other_things(indexed):
 def test_columns_too_large_to_square_are_refused(small, factor):
     with pytest.raises(CourseError, match="formula: must have columns of a size"):
         compare_fe_re("y ~ x", small.assign(y=small["y"] * factor), entity="id", time="t")
+
+
+# Many panels at once.
+
+
+def simulated(n_panels=3, seed=1, **fields):
+    design = RandomSlopeDesign(**{"n_groups": 8, "n_per_group": 4} | fields)
+    return simulate_panels(design, n_panels, np.random.default_rng(seed))
+
+
+# With no variance between entities θ stops at 0, and RE is pooled OLS.
+@pytest.mark.parametrize("variance", [4.0, 0.0])
+def test_fit_panels_agrees_with_compare_fe_re(variance):
+    x, y = simulated(cov_re=((variance, 0.0), (0.0, 0.0)), mean_x=3.0)
+    keys = pd.MultiIndex.from_product([range(8), range(4)], names=["id", "t"])
+    fits = fit_panels(x, y)
+    for one_x, one_y, fit in zip(x, y, fits.itertuples(), strict=True):
+        one = pd.DataFrame({"x": one_x.ravel(), "y": one_y.ravel()}, keys).reset_index()
+        slow = compare_fe_re("y ~ x", one, entity="id", time="t")
+        row = slow.table.set_index("term").loc["x"]
+        for name in ("fe", "fe_se", "re", "re_se", "between", "between_se", "within_se"):
+            assert getattr(fit, name) == pytest.approx(row[name], rel=1e-8), name
+        assert fit.theta == pytest.approx(slow.re.theta["theta"].iloc[0], abs=1e-8)
+        assert fit.hausman == pytest.approx(slow.hausman.statistic, rel=1e-6)
+        assert fit.sigmamore == pytest.approx(slow.hausman_sigmamore.statistic, rel=1e-6)
+        assert fit.mundlak == pytest.approx(slow.mundlak_test.statistic, rel=1e-6)
+
+
+def test_fit_panels_does_not_care_about_level_and_unit():
+    x, y = simulated()
+    first, second = fit_panels(x, y), fit_panels(1000 + 2 * x, 6 * y - 500)
+    for name in ("fe", "re", "between", "fe_se", "re_se", "within_se", "between_se"):
+        np.testing.assert_allclose(3 * first[name], second[name], rtol=1e-7)
+    for name in ("theta", "hausman", "sigmamore", "mundlak"):
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (np.ones((1, 3)), np.ones((1, 3)), "one shape"),
+        (np.ones((1, 3, 2)), np.ones((2, 3, 2)), "one shape"),
+        (np.ones((1, 2, 2)), np.ones((1, 2, 2)), "one shape"),
+        (np.ones((1, 3, 1)), np.ones((1, 3, 1)), "one shape"),
+        (np.full((1, 3, 2), np.nan), np.ones((1, 3, 2)), "finite"),
+    ],
+)
+def test_fit_panels_says_what_is_wrong(x, y, words):
+    with pytest.raises(CourseError, match=words):
+        fit_panels(x, y)

@@ -11,6 +11,7 @@ from course_lib.simulate import (
     RandomSlopeDesign,
     simulate_growth,
     simulate_orders,
+    simulate_panels,
     simulate_random_slopes,
 )
 
@@ -347,3 +348,69 @@ def test_design_must_be_the_right_one(simulate, design):
 def test_bad_number_of_users(n_users):
     with pytest.raises(CourseError, match="n_users: must be a whole number"):
         simulate_orders(n_users, np.random.default_rng(1))
+
+
+# Many panels at once.
+
+
+def panels(n_panels=400, seed=1, leak=0.0, **fields):
+    design = RandomSlopeDesign(**{"n_groups": 5, "n_per_group": 4} | fields)
+    return simulate_panels(design, n_panels, np.random.default_rng(seed), leak)
+
+
+def test_panels_are_arrays_and_the_seed_decides():
+    x, y = panels(n_panels=3)
+    assert x.shape == y.shape == (3, 5, 4)
+    np.testing.assert_array_equal(x, panels(n_panels=3)[0])
+    assert not np.array_equal(x, panels(n_panels=3, seed=2)[0])
+
+
+def test_panels_have_the_moments_of_the_formula():
+    x, y = panels(
+        n_panels=4000,
+        cov_re=((4.0, 0.0), (0.0, 0.0)),
+        slope=3.0,
+        intercept=7.0,
+        mean_x=2.0,
+        sd_x_between=1.5,
+        sd_x_within=0.5,
+        scale=0.25,
+        x_group_correlation=0.6,
+    )
+    rest = y - 7 - 3 * x
+    level, effect = x.mean(axis=2).ravel(), rest.mean(axis=2).ravel()
+    assert_variance(level, 1.5**2 + 0.5**2 / 4)
+    assert_variance(effect, 4 + 0.25 / 4)
+    assert_mean(level, 2.0, 1.5**2 + 0.5**2 / 4)
+    expected = 0.6 * 1.5 * 2
+    assert np.cov(level, effect)[0, 1] == pytest.approx(expected, abs=0.15)
+    within = x - x.mean(axis=2, keepdims=True)
+    assert (within**2).sum() / (x.size - level.size) == pytest.approx(0.25, rel=0.05)
+
+
+def test_leak_puts_the_residual_into_x():
+    quiet = {"cov_re": ((0.0, 0.0), (0.0, 0.0)), "sd_x_between": 0.0, "sd_x_within": 0.0}
+    x, y = panels(leak=0.5, slope=1.0, intercept=0.0, **quiet)
+    np.testing.assert_allclose(x, 0.5 * (y - x), atol=1e-12)
+    assert (panels(slope=1.0, **quiet)[0] == 0).all()
+
+
+def test_panels_have_slopes_of_their_own():
+    nothing = {"scale": 0.0, "slope": 1.0, "intercept": 0.0}
+    x, y = panels(cov_re=((0.0, 0.0), (0.0, 1.0)), **nothing)
+    own = y / x
+    np.testing.assert_allclose(own, own[:, :, :1] + 0 * own, rtol=1e-9)
+    assert_variance(own[:, :, 0].ravel(), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"n_panels": 0}, "n_panels"), ({"leak": np.nan}, "leak"), ({"leak": "a"}, "leak")],
+)
+def test_panels_say_what_is_wrong(change, words):
+    with pytest.raises(CourseError, match=words):
+        panels(**change)
+    with pytest.raises(CourseError, match="rng"):
+        simulate_panels(RandomSlopeDesign(), 2, 1)
+    with pytest.raises(CourseError, match="design"):
+        simulate_panels({}, 2, np.random.default_rng(1))

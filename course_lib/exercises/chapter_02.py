@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,65 @@ from course_lib.reshape import within_between
 
 __all__ = ["EXERCISES"]
 
-FOUR = "lwage ~ exper + expersq + union + married"
-GRUNFELD_YEARS = 20
+
+# 2.1: the slope within two men, by hand.
+
+TWO_MEN = {"man": list("AAABBB"), "x": [1, 2, 3, 4, 6, 8], "y": [6, 4, 2, 13, 8, 9]}
+
+
+def slope(x: str, y: str) -> float:
+    """Return the least-squares slope of column y on column x, with an intercept."""
+    data = within_between(pd.DataFrame(TWO_MEN), ["x", "y"], by="man")
+    return float(np.polyfit(data[x], data[y], 1)[0])
+
+
+def own_slope(man: str) -> float:
+    """Return the slope of one man's three rows."""
+    rows = pd.DataFrame(TWO_MEN).query("man == @man")
+    return float(np.polyfit(rows["x"], rows["y"], 1)[0])
+
+
+# 2.2: which estimate answers which question. Why a letter is wrong, for each question.
+
+RIGHT = "WBBP"
+WHY_NOT = (
+    {
+        "B": "it compares a man with himself, in two kinds of years.",
+        "P": "pooled mixes in the comparison of different men.",
+    },
+    {
+        "W": "it compares many-year members with other men; nobody is followed through time.",
+        "P": "it compares men by their share of card years, so only their means matter. Pooled "
+        "mixes in the steps of each man.",
+    },
+    {
+        "W": "nobody's schooling changes in these years, so a comparison within men has no "
+        "answer.",
+        "P": "a man's schooling is the same in all his rows. So pooled gives the same slope "
+        "here, but it counts every man eight times and states too small a standard error.",
+    },
+    {
+        "W": "you do not follow a man; you compare a row with rows of other men.",
+        "B": "one row comes from any man in any year, so the forecast needs the slope over all "
+        "rows, not over the men's means.",
+    },
+)
+LETTERS = tuple("".join(four) for four in itertools.product("WBP", repeat=4))
+
+
+def hint_to(letters: str) -> str:
+    """Return why each wrong letter fails."""
+    parts = [
+        f"question {place + 1}: {WHY_NOT[place][letter]}"
+        for place, letter in enumerate(letters)
+        if letter != RIGHT[place]
+    ]
+    return "look again at " + " And at ".join(parts)
+
+
+# 2.3: degrees of freedom with year dummies.
+
+YEARS = "lwage ~ union + married + C(year)"
 
 
 @functools.cache
@@ -26,348 +84,224 @@ def comparison(formula: str) -> PanelComparison:
     return compare_fe_re(formula, load("wage_panel"), entity="nr", time="year")
 
 
-# 2.1: the within estimate by hand.
+def p_value(df: int, test: str = "hausman") -> float:
+    """Return the p value of one of the statistics on `df` degrees of freedom."""
+    return float(stats.chi2.sf(getattr(comparison(YEARS), test).statistic, df))
 
 
-@functools.cache
-def experience() -> pd.DataFrame:
-    """Split log wage and experience into their within and between parts."""
-    return within_between(load("wage_panel"), ["lwage", "exper"], by="nr")
+# 2.4: what a p value permits. The numbers of the exercise, and what follows from them.
+
+COUNTRIES = {"fe": 0.30, "fe_se": 0.15, "re": 0.10, "re_se": 0.05}
 
 
-def slope(x: str, y: str) -> float:
-    """Return the least-squares slope of column y on column x, with an intercept."""
-    data = experience()
-    return float(np.polyfit(data[x], data[y], 1)[0])
-
-
-def correlation() -> float:
-    """Return the correlation of the within parts."""
-    data = experience()
-    return float(data["exper_within"].corr(data["lwage_within"]))
-
-
-# 2.2: theta from the variance components.
-
-
-def components() -> tuple[float, float]:
-    """Return the variances of the effects and of the residuals in Grunfeld's panel."""
-    fit = compare_fe_re(
-        "invest ~ value + capital", load("grunfeld"), entity="firm", time="year"
-    ).re
-    effects, residual, _ = fit.variance_decomposition
-    return float(effects), float(residual)
-
-
-def theta_of(effects: float, residual: float, periods: int) -> float:
-    """Return θ = 1 − √(σ²_e / (σ²_e + T σ²_u))."""
-    return 1 - (residual / (residual + periods * effects)) ** 0.5
-
-
-def theta(periods: int = GRUNFELD_YEARS) -> float:
-    """Return θ of Grunfeld's panel, with this number of periods."""
-    return theta_of(*components(), periods)
-
-
-def theta_swapped() -> float:
-    """Return θ with the two variances exchanged."""
-    effects, residual = components()
-    return theta_of(residual, effects, GRUNFELD_YEARS)
-
-
-def theta_without_root() -> float:
-    """Return the share of the variance of a mean that is between entities."""
-    effects, residual = components()
-    return GRUNFELD_YEARS * effects / (residual + GRUNFELD_YEARS * effects)
-
-
-def theta_of_wages() -> float:
-    """Return θ of the wage panel, with union as the only predictor."""
-    return float(comparison("lwage ~ union").re.theta["theta"].iloc[0])
-
-
-# 2.3: the Hausman statistic of one coefficient.
-
-
-def married_ratio(variance: str) -> float:
-    """Return the squared difference of the estimates of married over some variance."""
-    row = comparison(FOUR).table.set_index("term").loc["married"]
-    below = {
-        "difference": row["fe_se"] ** 2 - row["re_se"] ** 2,
-        "sum": row["fe_se"] ** 2 + row["re_se"] ** 2,
-        "standard errors": (row["fe_se"] - row["re_se"]) ** 2,
-        "standard errors, not squared": row["fe_se"] - row["re_se"],
-    }
-    return float((row["fe"] - row["re"]) ** 2 / below[variance])
-
-
-def married_z() -> float:
-    """Return the signed root of the Hausman statistic: RE is above FE."""
-    return -(married_ratio("difference") ** 0.5)
-
-
-# 2.4: degrees of freedom with year dummies.
-
-YEARS = "lwage ~ union + hours + C(year)"
-
-
-def p_value(df: int | None = None, test: str = "hausman_sigmamore") -> float:
-    """Return the p value of one of the Hausman statistics on `df` degrees of freedom."""
-    found = getattr(comparison(YEARS), test)
-    return float(stats.chi2.sf(found.statistic, found.df if df is None else df))
+def country_gap() -> tuple[float, float, float]:
+    """Return the p value of the gap and the ends of its 95 % interval."""
+    gap = COUNTRIES["fe"] - COUNTRIES["re"]
+    se = (COUNTRIES["fe_se"] ** 2 - COUNTRIES["re_se"] ** 2) ** 0.5
+    return float(stats.chi2.sf((gap / se) ** 2, 1)), gap - 1.96 * se, gap + 1.96 * se
 
 
 # 2.5: Mundlak's regression with lmer.
 
-
-def parts_of_union(controls: str) -> pd.Series:
-    """Return the fixed effects of Mundlak's regression, with time-invariant controls."""
-    columns = ["exper", "expersq", "union", "married"]
-    data = within_between(load("wage_panel"), columns, by="nr")
-    names = [f"{column}_{part}" for part in ("within", "between") for column in columns]
-    return lmer(f"lwage ~ {' + '.join(names)}{controls} + (1 | nr)", data).fe_params
-
-
-def union_contrast(controls: str) -> float:
-    """Return between minus within for union membership."""
-    params = parts_of_union(controls)
-    return float(params["union_between"] - params["union_within"])
-
-
 CONTROLS = " + educ + black + hisp"
 
 
-def union_ratio() -> float:
-    """Return between over within for union membership."""
-    params = parts_of_union(CONTROLS)
-    return float(params["union_between"] / params["union_within"])
+@functools.cache
+def union_parts(controls: str, years: str = " + C(year)") -> pd.Series:
+    """Return the fixed effects of Mundlak's regression on union."""
+    data = within_between(load("wage_panel"), ["union"], by="nr")
+    return lmer(
+        f"lwage ~ union_within + union_between{years}{controls} + (1 | nr)", data
+    ).fe_params
 
 
-def union_re_minus_fe() -> float:
-    """Return RE minus FE for union membership, with the controls."""
-    compared = comparison(FOUR + CONTROLS)
-    return float(compared.re.params["union"] - compared.fe.params["union"])
+def union_gap(controls: str = CONTROLS) -> float:
+    """Return between minus within for union membership."""
+    params = union_parts(controls)
+    return float(params["union_between"] - params["union_within"])
 
 
 EXERCISES = (
     Exercise(
         id="2.1",
-        question="How much does log wage rise within men for each year that passes?",
-        right=lambda: slope("exper_within", "lwage_within"),
-        success="both sides lost their means, so only changes within men are left.",
-        wanted="a slope, in log wage per year",
+        question="What is the slope of y on x within the two men?",
+        right=lambda: slope("x_within", "y_within"),
+        success="within each man y falls with x, although the man with the larger x has the "
+        "larger y.",
+        wanted="a slope",
         mistakes=(
             Mistake(
-                lambda: slope("exper", "lwage"),
-                "that is the pooled slope. Nothing was de-meaned.",
+                lambda: slope("x", "y"),
+                "that is the pooled slope. It treats the six rows as six different men.",
             ),
             Mistake(
-                lambda: slope("exper_between", "lwage_between"),
-                "that compares the men's means with each other, the between slope.",
+                lambda: slope("x_between", "y_between"),
+                "that is the slope between the two means. Subtract the means instead.",
             ),
             Mistake(
-                lambda: slope("exper", "lwage_within"),
-                "only the wage was de-meaned. What has to happen to the regressor?",
+                lambda: slope("x", "y_within"),
+                "only y lost its means. Subtract each man's mean from x as well.",
             ),
             Mistake(
-                lambda: float(comparison(FOUR).fe.params["exper"]),
-                "that is the fixed-effects slope beside three other predictors, one of them "
-                "exper squared. Here exper stands alone.",
+                lambda: (own_slope("A") + own_slope("B")) / 2,
+                "that is the mean of the two own slopes. Least squares gives more weight to "
+                "the man whose x varies more.",
             ),
             Mistake(
-                lambda: slope("lwage_within", "exper_within"),
-                "that is years per unit of log wage. Which of the two is the response?",
+                lambda: own_slope("A"),
+                "that is man A's own slope. Use the rows of both men.",
             ),
-            Mistake(correlation, "that is the correlation, which has no unit."),
             Mistake(
-                lambda: float(np.expm1(slope("exper_within", "lwage_within"))),
-                "that is the growth of the wage itself. The question asks for log wage.",
+                lambda: own_slope("B"),
+                "that is man B's own slope. Use the rows of both men.",
+            ),
+            Mistake(
+                lambda: -slope("x_within", "y_within"),
+                "the size is right. Does y rise or fall with x within a man?",
+            ),
+            Mistake(
+                lambda: slope("y_within", "x_within"),
+                "that is the slope of x on y. Divide by the sum of squares of x.",
             ),
         ),
     ),
     Exercise(
         id="2.2",
-        question="Which share θ of the firm means does random effects subtract?",
-        right=theta,
-        success="with twenty years per firm, random effects is close to fixed effects.",
-        wanted="a proportion between 0 and 1",
-        mistakes=(
-            Mistake(
-                lambda: 1 - theta(),
-                "that is the square root alone, the share of the mean that stays.",
-            ),
-            Mistake(
-                lambda: theta(periods=1),
-                "the number of years is missing: a firm mean averages over all of them.",
-            ),
-            Mistake(
-                theta_without_root,
-                "a variance ratio. The formula for θ takes a square root before subtracting.",
-            ),
-            Mistake(
-                lambda: theta(periods=8),
-                "that takes the eight years of the wage panel. How many has a firm?",
-            ),
-            Mistake(
-                lambda: theta(periods=10),
-                "T is the number of years, not the number of firms.",
-            ),
-            Mistake(
-                theta_swapped,
-                "the two variances are exchanged: which of them is the noise?",
-            ),
-            Mistake(
-                lambda: components()[0] / sum(components()),
-                "that is the share of u in the variance of a single year, the third entry.",
-            ),
-            Mistake(
-                lambda: theta_of(*np.sqrt(components()), GRUNFELD_YEARS),
-                "you took roots of the two entries. They are variances already, as the "
-                "formula wants them.",
-            ),
-            Mistake(
-                lambda: theta_of(*np.square(components()), GRUNFELD_YEARS),
-                "you squared the two entries. They are variances already, not standard "
-                "deviations.",
-            ),
-            Mistake(
-                theta_of_wages,
-                "that is θ of the wage panel with union alone. Here the firms are asked for.",
-            ),
+        question="Which estimate answers which of the four questions?",
+        right=lambda: RIGHT,
+        success="the question decides, and no test was needed.",
+        kind="choice",
+        options=LETTERS,
+        mistakes=tuple(
+            Mistake(functools.partial(str, letters), hint_to(letters))
+            for letters in LETTERS
+            if letters != RIGHT
         ),
+        wanted="four letters out of W, B and P",
     ),
     Exercise(
         id="2.3",
-        question="What is the Hausman statistic of the coefficient of married alone?",
-        right=lambda: married_ratio("difference"),
-        success="one difference, squared, in units of the variance that efficiency leaves.",
-        wanted="a statistic, not its p-value",
-        mistakes=(
-            Mistake(
-                lambda: married_ratio("sum"),
-                "you added the variances, as for two independent samples. Here both "
-                "estimates come from the same rows.",
-            ),
-            Mistake(
-                lambda: married_ratio("standard errors"),
-                "you subtracted standard errors. Variances subtract; standard errors do not.",
-            ),
-            Mistake(
-                lambda: married_ratio("standard errors, not squared"),
-                "below the line stand standard errors. Square them first, then subtract.",
-            ),
-            Mistake(
-                lambda: -married_z(),
-                "that is the size of z. The statistic with a χ² distribution is its square.",
-            ),
-            Mistake(married_z, "that is z, with its sign. χ² is the square of it."),
-            Mistake(
-                lambda: -married_ratio("difference"),
-                "a square cannot be negative: the variances are the other way round.",
-            ),
-            Mistake(
-                lambda: float(stats.chi2.sf(married_ratio("difference"), 1)),
-                "that is the p value. The statistic itself is asked for.",
-            ),
-            Mistake(
-                lambda: float(comparison(FOUR).hausman.statistic),
-                "that is the joint statistic of all four coefficients. Take married alone.",
-            ),
-            Mistake(
-                lambda: float(comparison(FOUR).hausman_sigmamore.statistic),
-                "that is sigmamore for all four coefficients. Take married alone.",
-            ),
-        ),
-    ),
-    Exercise(
-        id="2.4",
-        question="What is the p value of the sigmamore statistic, on the right degrees of "
+        question="What is the p value of the Hausman statistic on the right degrees of "
         "freedom?",
         right=lambda: p_value(2),
-        success="only regressors with a between part can disagree between the levels.",
-        tolerance=0.02,
+        success="only union and married differ between men, so only their slopes can.",
+        tolerance=0.07,  # one printed digit is enough
         wanted="a p value",
         mistakes=(
-            Mistake(p_value, "that is the printed p value: it counts every year dummy too."),
+            Mistake(
+                lambda: 2,
+                "that is a number of coefficients. Use it as df and give the p value.",
+            ),
+            Mistake(
+                lambda: p_value(9),
+                "that is the printed p value. It counts every year dummy too.",
+            ),
             Mistake(
                 lambda: p_value(7),
-                "you counted the year dummies. They are the ones that cannot disagree.",
+                "you counted the year dummies. They are the ones that cannot differ.",
             ),
             Mistake(
                 lambda: p_value(8),
-                "only one degree less than printed. How many of the terms have no between "
-                "part?",
+                "that is one degree less than printed. How many year dummies are there?",
             ),
             Mistake(
                 lambda: p_value(3),
-                "too many degrees. Does the constant belong to them?",
+                "that is one degree too many. The constant does not belong to them.",
             ),
             Mistake(
                 lambda: p_value(1),
-                "too few degrees: which terms have a between part?",
-            ),
-            Mistake(
-                lambda: p_value(2, "hausman"),
-                "the degrees of freedom are right. The statistic is not the sigmamore one.",
-            ),
-            Mistake(
-                lambda: p_value(None, "hausman"),
-                "that is the printed p value of the plain Hausman test.",
-            ),
-            Mistake(
-                lambda: comparison(YEARS).mundlak_test.pvalue,
-                "that is the p value of Mundlak's test, which counts right by itself. Here "
-                "the sigmamore statistic is asked for.",
+                "that is one degree too few. Which predictors differ between men?",
             ),
             Mistake(
                 lambda: comparison(YEARS).mundlak_test_clustered.pvalue,
-                "that is the p value of the clustered Mundlak test. Take sigmamore.",
+                "that is the p value of the clustered Mundlak test. Take the statistic of "
+                "hausman.",
+            ),
+            Mistake(
+                lambda: p_value(2, "hausman_sigmamore"),
+                "that is the p value of sigmamore or of Mundlak's test, which are nearly equal "
+                "here. Take the statistic of hausman.",
             ),
             Mistake(
                 lambda: 1 - p_value(2),
                 "that is the area below the statistic. A p value is the area above it.",
             ),
             Mistake(
-                lambda: float(comparison(YEARS).hausman_sigmamore.statistic),
-                "that is the statistic. Its p value is asked for.",
+                lambda: comparison(YEARS).hausman.statistic,
+                "that is the statistic. The question asks for its p value.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="2.4",
+        question="What may the authors write about the twelve countries?",
+        right=lambda: "c",
+        success="the interval of the gap says how much the data leave open: here nearly "
+        "everything.",
+        kind="choice",
+        options=("a", "b", "c", "d"),
+        mistakes=(
+            Mistake(
+                lambda: "a",
+                "a test that does not reject has not shown that its hypothesis is true. With "
+                "twelve countries it may have missed a large gap.",
+            ),
+            Mistake(
+                lambda: "b",
+                "no gap beyond chance was seen. That is less than no gap: how large might it "
+                "be?",
+            ),
+            Mistake(
+                lambda: "d",
+                "the two estimates differ, but their difference is small beside its standard "
+                "error, and no test of a gap can say which estimate is right.",
             ),
         ),
     ),
     Exercise(
         id="2.5",
-        question="How far apart are the between and the within coefficient of union, once "
-        "education and origin are in the model?",
-        right=lambda: union_contrast(CONTROLS),
-        success="schooling and origin do not explain the selection into unions away.",
-        wanted="a difference of two coefficients",
+        question="How far apart are the between and the within slope of union, once schooling "
+        "and origin are in the model?",
+        right=union_gap,
+        success="no, they do not explain it: the distance has not become smaller. Members have "
+        "no more schooling than other men. They are more often black, and black men earn "
+        "less, so the distance even grows.",
+        absolute=0.003,  # two decimals are enough
+        wanted="a difference of two slopes",
         mistakes=(
             Mistake(
-                lambda: union_contrast(""),
-                "that is the gap without the three controls.",
+                lambda: union_gap(""),
+                "that is the distance without the three new predictors.",
             ),
             Mistake(
-                lambda: union_contrast(" + educ"),
-                "that is the gap with educ alone. Two controls are missing.",
+                lambda: union_gap(" + educ"),
+                "that is the distance with educ alone. Two predictors are missing.",
             ),
             Mistake(
-                lambda: parts_of_union(CONTROLS)["union_between"],
-                "that is the between coefficient itself. What is it to be compared with?",
+                lambda: float(union_parts(CONTROLS)["union_between"]),
+                "that is the between slope itself. Subtract the within slope.",
             ),
             Mistake(
-                lambda: parts_of_union(CONTROLS)["union_within"],
-                "that is the within coefficient itself. What is it to be compared with?",
+                lambda: float(union_parts(CONTROLS)["union_within"]),
+                "that is the within slope itself. Subtract it from the between slope.",
             ),
             Mistake(
-                union_ratio,
-                "that is how many times as large one is. The difference is asked for.",
+                lambda: float(
+                    union_parts(CONTROLS)["union_between"]
+                    / union_parts(CONTROLS)["union_within"]
+                ),
+                "that is how many times as large one is. The question asks for the difference.",
             ),
             Mistake(
-                union_re_minus_fe,
-                "that is RE minus FE. RE is a mixture of the two slopes, not the between one.",
+                lambda: float(
+                    union_parts(CONTROLS, "")["union_between"]
+                    - union_parts(CONTROLS, "")["union_within"]
+                ),
+                "that is the distance without the years. Keep C(year) in the model.",
             ),
             Mistake(
-                lambda: -union_contrast(CONTROLS),
-                "within minus between. The question asks for it the other way round.",
+                lambda: -union_gap(),
+                "that is within minus between. The question asks for between minus within.",
             ),
         ),
     ),

@@ -22,6 +22,7 @@ __all__ = ["Exercise", "Mistake", "Verdict", "judge"]
 
 KINDS = ("number", "numbers", "mapping", "choice")
 CLOSE = 5  # within five tolerances of the right answer: probably rounded on the way
+MOST_LISTED = 10  # more choices are described, not listed
 EXACT = 1e-6  # a smaller tolerance is that of a count
 
 
@@ -67,7 +68,8 @@ class Exercise:
     options : tuple
         The choices, when there are a few named ones.
     wanted : str
-        What kind of number in which unit, such as "a time in ms"; for the general hint.
+        What kind of number in which unit, such as "a time in ms"; for the general hint. Where
+        there are more than ten options, what to write.
     """
 
     id: str
@@ -205,8 +207,10 @@ def read_mapping(answer: object, names: list[str]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def read_choice(answer: object, right: object, options: tuple[object, ...]) -> object:
-    """Read True/False, or a text without regard to case and spaces."""
+def read_choice(
+    answer: object, right: object, options: tuple[object, ...], wanted: str
+) -> object:
+    """Read True/False, or a text without regard to case, spaces and marks like c)."""
     truth = isinstance(right, bool | np.bool_)
     if truth != isinstance(answer, bool | np.bool_) or not (truth or isinstance(answer, str)):
         wanted = "True or False, without quotation marks" if truth else "a text in quotes"
@@ -214,11 +218,16 @@ def read_choice(answer: object, right: object, options: tuple[object, ...]) -> o
     if truth:
         return bool(answer)
     text = " ".join(answer.split()).casefold()
-    if options and text not in {" ".join(str(o).split()).casefold() for o in options}:
-        raise UnreadableAnswerError(
-            f"'{answer:.40}' is not one of the choices. {suggestion(answer, options)}"
-        )
-    return text
+    choices = {" ".join(str(option).split()).casefold() for option in options}
+    if not options or text in choices:
+        return text
+    bare = "".join(letter for letter in text if letter.isalnum())  # "c)", "W, B, B, P"
+    if bare in choices:
+        return bare
+    known = suggestion(answer, options)
+    if len(options) > MOST_LISTED:
+        known = f"Write {wanted}."
+    raise UnreadableAnswerError(f"'{answer:.40}' is not one of the choices. {known}")
 
 
 def read(exercise: Exercise, answer: object) -> object:
@@ -230,7 +239,7 @@ def read(exercise: Exercise, answer: object) -> object:
         return read_sequence(answer, np.size(right))
     if exercise.kind == "mapping":
         return read_mapping(answer, [str(name) for name in right.keys()])  # noqa: SIM118
-    return read_choice(answer, right, exercise.options)
+    return read_choice(answer, right, exercise.options, exercise.wanted)
 
 
 def hits(exercise: Exercise, given: object, target: object, widen: float = 1) -> np.ndarray:

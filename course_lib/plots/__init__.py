@@ -16,6 +16,7 @@ from course_lib.plots.groups import (
     small_multiples,
     spaghetti,
 )
+from course_lib.plots.panel import gap_plot, within_between_plot
 from course_lib.plots.style import COLOUR
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "caterpillar",
     "covariance_ellipse",
     "effect_plot",
+    "gap_plot",
     "grouped_scatter",
     "interval_plot",
     "interval_table",
@@ -32,4 +34,5 @@ __all__ = [
     "shrinkage_plot",
     "small_multiples",
     "spaghetti",
+    "within_between_plot",
 ]

@@ -13,7 +13,7 @@ import pytest
 
 from course_lib.datasets import load
 from course_lib.errors import CourseError
-from course_lib.exercises import Exercise, Mistake, Verdict, check, judge, progress
+from course_lib.exercises import Exercise, Mistake, Verdict, chapter_02, check, judge, progress
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
 from course_lib.mixed.result import lmer
@@ -223,6 +223,34 @@ def test_specific_mistake_comes_before_the_general_hint():
 )
 def test_other_kinds_are_told_why(exercise, answer, words):
     assert words in hint(exercise, answer)
+
+
+@pytest.mark.parametrize("answer", ["W B B P", "w, b, b, p", " WBBP.", "(W/B/B/P)"])
+def test_marks_between_letters_do_not_matter(answer):
+    letters = next(one for one in chapter_02.EXERCISES if one.id == "2.2")
+    assert judge(letters, answer).correct is True
+
+
+@pytest.mark.parametrize("answer", ["c)", "C.", "(c)"])
+def test_marks_around_a_letter_do_not_matter(answer):
+    one_letter = next(one for one in chapter_02.EXERCISES if one.id == "2.4")
+    assert judge(one_letter, answer).correct is True
+
+
+def test_many_options_are_described_and_not_listed():
+    letters = next(one for one in chapter_02.EXERCISES if one.id == "2.2")
+    for answer in ("WBB", "W B B", "wbbpp"):
+        words = hint(letters, answer)
+        assert words.endswith(
+            "is not one of the choices. Write four letters out of W, B and P."
+        )
+
+
+def test_each_wrong_letter_is_explained():
+    letters = next(one for one in chapter_02.EXERCISES if one.id == "2.2")
+    assert "question 3" not in hint(letters, "BBBB")
+    assert "question 1: it compares" in hint(letters, "BBBB")
+    assert "question 4: one row" in hint(letters, "BBBB")
 
 
 def test_right_parts_are_not_blamed():
@@ -448,6 +476,30 @@ def test_exercise_of_the_course_knows_two_mistakes_that_are_told_apart(exercise,
             assert not same(exercise, other, one)
     hints = [mistake.hint for mistake in exercise.mistakes]
     assert len(set(hints)) == len(hints)
+
+
+def test_judgements_of_chapter_2_rest_on_facts():
+    p, low, high = chapter_02.country_gap()
+    assert (round(p, 2), round(low, 2), round(high, 2)) == (0.16, -0.08, 0.48)
+    wages = load("wage_panel")
+    assert (wages.groupby("nr")["educ"].nunique() == 1).all()  # question 3: nothing within
+    pooled, of_means = (
+        np.polyfit(rows["educ"], rows["lwage"], 1)[0]
+        for rows in (wages, wages.groupby("nr")[["educ", "lwage"]].mean())
+    )
+    assert pooled == pytest.approx(of_means)  # as the hint to "P" for question 3 says
+    together = wages.groupby("nr")[["union", "educ", "black", "lwage"]].mean().corr()
+    assert together.loc["union", "educ"] < 0.01  # exercise 2.5: no more schooling,
+    assert together.loc["union", "black"] > 0.1  # more often black,
+    assert together.loc["lwage", "black"] < -0.1  # and black men earn less
+    assert chapter_02.union_gap() > chapter_02.union_gap("")
+
+
+def test_printed_digits_of_chapter_2_are_enough():
+    by_id = {exercise.id: exercise for exercise in chapter_02.EXERCISES}
+    for name, answers in (("2.3", (0.0001, 0.00011)), ("2.5", (0.19, 0.193))):
+        for answer in answers:
+            assert judge(by_id[name], answer).correct is True
 
 
 def wrong_answers(exercise):
