@@ -42,8 +42,10 @@ def test_the_question_stands_alone_and_the_rest_is_spoken(slides_of):
 def test_a_table_comes_with_its_short_code_and_its_conclusion(slides_of):
     found = text("Their means differ. **Yes, they differ by a lot.** More on that below.")
     [section] = slides_of([QUESTION, code("fit.table()", "<table>"), found])
-    assert kinds(section) == [["text"], ["code", "output", "alt", "conclusion"]]
-    assert section[1].parts[-1] == ("conclusion", "Yes, they differ by a lot.")
+    assert kinds(section) == [["text", "code", "output", "alt", "conclusion"]]
+    assert section[0].parts[-1] == ("conclusion", "Yes, they differ by a lot.")
+    [section] = slides_of([QUESTION, code("fit.table()", "<tr>" * 12)])
+    assert kinds(section) == [["text"], ["code", "output", "alt"]]
 
 
 def test_a_picture_joins_its_question_without_the_code_that_draws_it(slides_of):

@@ -5,6 +5,7 @@ Run, in the root of the course:
 """
 
 import json
+import posixpath
 import re
 import sys
 from functools import cache
@@ -71,35 +72,48 @@ def prepare_page(app, docname, source):
     figure gets its text alternative; the notes for lecturers are folded.
     """
     text = re.sub(r"\]\(((?:\.\./)*)\.\./README\.md\)", r"](\1index.md)", source[0])
-    source[0] = CELL_LINK.sub(r"](\1.ipynb#cell-\2)", text)
+    source[0] = CELL_LINK.sub(
+        lambda link: f"]({link[1]}.ipynb#{label(target(docname, link[1]), link[2])})", text
+    )
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
     notebook = json.loads(source[0])
     for index, alternative in figure_texts(notebook["cells"]).items():
         notebook["cells"][index]["metadata"]["mystnb"] = {"image": {"alt": alternative}}
-    wanted = linked_cells(Path(app.srcdir)).get(Path(docname).name, set())
+    wanted = linked_cells(Path(app.srcdir)).get(docname, set())
     notebook["cells"] = [
         prepared
         for cell in notebook["cells"]
-        for prepared in ([anchor(cell["id"])] if cell["id"] in wanted else []) + [shown(cell)]
+        for prepared in ([anchor(docname, cell["id"])] if cell["id"] in wanted else [])
+        + [shown(cell)]
     ]
     source[0] = json.dumps(notebook)
 
 
 @cache
 def linked_cells(folder):
-    """Return the ids of the cells that a link leads to, by the name of their notebook."""
+    """Return the ids of the cells that a link leads to, by the page of their notebook."""
     found = {}
     for path in [*folder.glob("*.md"), *folder.glob("*.ipynb"), *folder.glob("*/*.ipynb")]:
-        for target, cell in CELL_LINK.findall(path.read_text(encoding="utf-8")):
-            name = Path(target).name or path.stem
-            found.setdefault(name, set()).add(cell)
+        page = path.relative_to(folder).with_suffix("").as_posix()
+        for there, cell in CELL_LINK.findall(path.read_text(encoding="utf-8")):
+            found.setdefault(target(page, there), set()).add(cell)
     return found
 
 
-def anchor(cell):
+def target(page, there):
+    """Return the page that the link `there` of a page leads to."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), there)) if there else page
+
+
+def label(page, cell):
+    """Return the book's name of a cell: labels are of the whole book, ids of one notebook."""
+    return re.sub(r"[/_]", "-", f"cell-{page}-{cell}")
+
+
+def anchor(page, cell):
     """Return a cell that puts an anchor before the next one: a label needs a paragraph."""
-    text = f'(cell-{cell})=\n<span class="cell-anchor"></span>'
+    text = f'({label(page, cell)})=\n<span class="cell-anchor"></span>'
     return {"cell_type": "markdown", "id": f"to-{cell}", "metadata": {}, "source": text}
 
 

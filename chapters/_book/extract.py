@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 MOST_WORDS, MOST_CODE_LINES, WIDEST_CODE, MOST_OUTPUT_LINES = 50, 8, 80, 14
+MOST_JOINED = 11  # lines of code and output that fit below a question
 SPOKEN = ("## What you need", "## Time", "## Further reading")  # sections without slides
 LISTED = ("## What you will be able to do", "## Summary")  # sections that are their list
 LECTURERS = re.compile(
@@ -104,7 +105,8 @@ def _asked(title, source):
     _, _, rest = source.partition("\n")
     slide = Slide(title)
     text = _running(rest)
-    asked = [s for s in _sentences(text) if s.endswith("?") and n_words(s) <= MOST_WORDS]
+    sentences = _sentences(text.replace("**", ""))
+    asked = [s for s in sentences if s.endswith("?") and n_words(s) <= MOST_WORDS]
     opening = asked[0] if asked else _fitting(text)
     slide.parts.append(("text", opening))
     slide.parts += [("formula", formula) for formula in FORMULA.findall(rest)[:1]]
@@ -134,7 +136,7 @@ def _told(section, source):
 def _show(section, cell, source, alt):
     """Show the output of a code cell, and its code if that is short.
 
-    A picture or a table without code joins the question that has just been asked.
+    What is not high joins the question that has just been asked.
     """
     bundle = _bundle(cell)
     if not bundle or IMPORTS.search(source) or "check(" in source:
@@ -145,10 +147,18 @@ def _show(section, cell, source, alt):
     if short and "image/png" not in bundle and not _is_machinery(cell, source):
         parts.insert(0, ("code", "\n".join(lines)))
     asked = section[-1]
-    if [kind for kind, _ in asked.parts] == ["text"] and parts[0][0] == "output":
+    high = len(lines) + _n_rows(bundle) > MOST_JOINED and parts[0][0] == "code"
+    if [kind for kind, _ in asked.parts] == ["text"] and not high:
         asked.parts += parts
     else:
         section.append(Slide(asked.heading, parts))
+
+
+def _n_rows(bundle):
+    """Return about how many lines an output has."""
+    return bundle.get("text/html", "").count("<tr") + len(
+        bundle.get("text/plain", "").splitlines()
+    )
 
 
 def _is_machinery(cell, source):
