@@ -27,6 +27,7 @@ def built(tmp_path_factory):
     """Build the book once; return its folder and what Sphinx said."""
     folder = tmp_path_factory.mktemp("book") / "html"
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    command += ["-c", str(CHAPTERS / "_book")]
     run = subprocess.run(
         [*command, str(CHAPTERS), str(folder)],
         capture_output=True,

@@ -43,7 +43,8 @@ WALK = """async () => {
         say(`${element.tagName} hides a part of itself`);
       if (element.matches('mjx-merror')) say(`formula: ${element.textContent}`);
     }
-    if (!slide.querySelector('.text, .formula, .output, img')) say('is a heading alone');
+    if (!slide.querySelector('.text, .formula, .output, .conclusion, img'))
+      say('is a heading alone');
     if (slide.querySelector('.fragment') === slide.querySelector('h2 + *')) say('begins empty');
     for (const image of slide.querySelectorAll('img')) {
       if (!image.naturalWidth) say('has no picture');

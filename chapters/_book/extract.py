@@ -127,7 +127,9 @@ def _told(section, source):
     last = section[-1]
     bold = [b for b in re.findall(r"\*\*(.+?)\*\*", _running(source), re.S) if n_words(b) >= 6]
     room = MOST_WORDS - sum(n_words(text) for kind, text in last.parts if kind == "text")
-    if bold and not bold[-1].rstrip().endswith("?") and n_words(bold[-1]) <= room:
+    if bold and not bold[-1].rstrip().endswith("?") and n_words(bold[-1]) <= MOST_WORDS:
+        if n_words(bold[-1]) > room or _n_lines(last) > MOST_JOINED:
+            section.append(last := Slide(last.heading))
         last.parts = [part for part in last.parts if part[0] != "conclusion"]
         last.parts.append(("conclusion", bold[-1]))
     last.notes += _spoken(source)
@@ -159,6 +161,12 @@ def _n_rows(bundle):
     return bundle.get("text/html", "").count("<tr") + len(
         bundle.get("text/plain", "").splitlines()
     )
+
+
+def _n_lines(slide):
+    """Return about how many lines of code and output a slide has; a picture makes room."""
+    code = sum(len(part.splitlines()) for kind, part in slide.parts if kind == "code")
+    return code + sum(_n_rows(part) for kind, part in slide.parts if kind == "output")
 
 
 def _is_machinery(cell, source):

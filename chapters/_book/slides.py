@@ -93,7 +93,7 @@ def slide_html(slide):
     alt = next((content for kind, content in slide.parts if kind == "alt"), "")
     asked = slide.parts[0][0] == "text"  # then the output is the answer: it comes second
     parts = [
-        part_html(kind, content, alt, " fragment" if asked and kind == "output" else "")
+        part_html(kind, content, alt, _later(kind, asked, len(slide.parts)))
         for kind, content in slide.parts
         if kind != "alt"
     ]
@@ -103,12 +103,18 @@ def slide_html(slide):
     return f'<section>\n{heading}\n{inside}\n<aside class="notes">{notes}</aside>\n</section>'
 
 
+def _later(kind, asked, n_parts):
+    """Return the class of what the speaker's next click shows."""
+    waits = (kind == "output" and asked) or (kind == "conclusion" and n_parts > 1)
+    return " fragment" if waits else ""
+
+
 def part_html(kind, content, alt, later):
     """Return a part of a slide."""
     if kind == "code":
         return f'<div class="code">{highlight(content)}</div>'
     if kind == "conclusion":
-        return f'<div class="conclusion fragment">{markdown(content)}</div>'
+        return f'<div class="conclusion{later}">{markdown(content)}</div>'
     if kind in ("text", "formula"):
         return f'<div class="{kind}">{markdown(content)}</div>'
     if "image/png" in content:
