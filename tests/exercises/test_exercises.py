@@ -1,11 +1,13 @@
 """The exercise checker on made-up exercises, then every exercise of the course on itself."""
 
+import json
 import re
 import subprocess
 import sys
 import types
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,11 @@ import pytest
 from course_lib.datasets import load
 from course_lib.errors import CourseError
 from course_lib.exercises import Exercise, Mistake, Verdict, check, judge, progress
+from course_lib.exercises.chapter_04 import REPORT, balance, contextual, ses_slopes
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
 from course_lib.mixed.result import lmer
+from course_lib.simulate import GrowthDesign, simulate_growth
 
 RIGHT = 12.3456
 NUMBER = Exercise(
@@ -508,3 +512,41 @@ def test_no_hint_of_the_course_gives_the_answer_away(exercise, chapter):
     for message in wrong:
         assert message.startswith("Not yet: ")
         assert gives_away(message, exercise) == [], message
+
+
+# The facts behind the judgements of chapter 4.
+
+
+def test_report_of_4_1_is_the_one_that_the_chapter_shows():
+    folder = Path(__file__).resolve().parents[2] / "chapters"
+    for path in (folder, folder / "solutions"):
+        text = (path / "04_data_reshaping.ipynb").read_text(encoding="utf-8")
+        cells = json.loads(text)["cells"]
+        assert any(REPORT in "".join(cell["source"]) for cell in cells)
+    assert list(balance().values()) == [2, 1, 1, 2, 10]
+
+
+def test_4_2_filling_and_complete_cases_miss_the_slope_and_the_rows_there_do_not():
+    design = GrowthDesign(n_schools=2, sd_class=0.0, sd_school=0.0)
+    rng, found = np.random.default_rng(42), []
+    for _ in range(15):
+        table = simulate_growth(design, rng)
+        low = table["score"].to_numpy().reshape(-1, 5)[:, :-1] < 47
+        gone = np.column_stack([np.zeros(len(low), bool), np.logical_or.accumulate(low, 1)])
+        left = table.assign(score=table["score"].mask(gone.ravel()))
+        means = left.groupby("student_id")["score"].transform("mean")
+        complete = left.groupby("student_id")["score"].transform("count") == 5
+        plans = left.assign(score=left["score"].fillna(means)), left[complete], left
+        formula = "score ~ time + (time | student_id)"
+        found.append([lmer(formula, plan).fe_params["time"] for plan in plans])
+    mean, error = np.mean(found, axis=0), np.std(found, axis=0) / 15**0.5
+    assert (abs(mean - 3) > 4 * error)[:2].all()
+    assert abs(mean[2] - 3) < 3 * error[2]
+
+
+def test_4_5_the_four_numbers_are_those_of_the_chapter():
+    slopes = ses_slopes()
+    assert round(contextual(), 1) == 3.7
+    assert round(slopes["between"], 1) == 5.9
+    assert round(slopes["single"], 1) == 2.4
+    assert round(slopes["within"], 1) == 2.2
