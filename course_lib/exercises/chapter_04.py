@@ -59,9 +59,9 @@ def balance(mend_labels: bool = True, first_wins: bool = False) -> dict[str, int
     }
 
 
-def wrong(**parts: int) -> dict[str, int]:
-    """Return the balance sheet with some entries wrong."""
-    return balance() | parts
+def wrong(entry: str, count: int) -> dict[str, int]:
+    """Return the balance sheet with one entry wrong."""
+    return balance() | {entry: count}
 
 
 @functools.cache
@@ -162,31 +162,36 @@ EXERCISES = (
         wanted="a count for each entry",
         mistakes=(
             Mistake(
-                lambda: wrong(copies=balance(mend_labels=False)["copies"]),
+                lambda: balance(mend_labels=False),
+                "you cleaned well, but before the labels were written alike. Which two labels "
+                "are one child?",
+            ),
+            Mistake(
+                lambda: wrong("copies", balance(mend_labels=False)["copies"]),
                 "a copy with a badly written label was missed. Which step must come first?",
             ),
             Mistake(
-                lambda: wrong(absent=balance(mend_labels=False)["absent"]),
+                lambda: wrong("absent", balance(mend_labels=False)["absent"]),
                 "you expected rows for six children. Which two labels are one child?",
             ),
             Mistake(
-                lambda: wrong(absent=balance()["absent"] + 1),
+                lambda: wrong("absent", balance()["absent"] + 1),
                 "a row whose score is empty is there; it is not absent.",
             ),
             Mistake(
-                lambda: wrong(known=balance(first_wins=True)["known"]),
+                lambda: wrong("known", balance(first_wins=True)["known"]),
                 "you kept one of two contradicting scores. Nothing says which is right.",
             ),
             Mistake(
-                lambda: wrong(known=balance()["known"] + 2),
+                lambda: wrong("known", balance()["known"] + 2),
                 "you counted both of two contradicting scores as known.",
             ),
             Mistake(
-                lambda: wrong(impossible=balance()["impossible"] + 1),
+                lambda: wrong("impossible", balance()["impossible"] + 1),
                 "you took a rare score for an impossible one. What are the limits?",
             ),
             Mistake(
-                lambda: wrong(contradictions=balance()["contradictions"] + 2),
+                lambda: wrong("contradictions", balance()["contradictions"] + 2),
                 "equal rows do not contradict each other. Count pairs with different scores.",
             ),
         ),
