@@ -28,9 +28,12 @@ from course_lib.errors import (
     check_choice,
     check_columns,
     check_dataframe,
+    check_labels,
+    check_list,
     check_names,
     check_no_missing,
     check_numeric,
+    check_text,
     check_type,
     course_error,
     listing,
@@ -275,6 +278,7 @@ def _check(
     data = check_dataframe("data", data)
     columns, by = check_names("columns", columns), check_names("by", by)
     check_no_missing("by", data, by)
+    check_labels("by", data, by)
     check_numeric("columns", data, columns)
     return data, columns, [data[key] for key in by]
 
@@ -335,7 +339,7 @@ def to_long(
     --------
     to_wide : The way back.
     """
-    data, names, ids = _check_reshape(data, "stubs", stubs, id, sep)
+    data, names, ids = _check_reshape(data, "stubs", stubs, id, sep, wave)
     _reject_repeated(data, ids, "must identify each row of a wide table")
     found = {stub: _wave_columns(data, stub, ids, sep) for stub in names}
     used = [column for columns in found.values() for column in columns.values()]
@@ -349,8 +353,7 @@ def to_long(
         rule = f"must all have the same waves ({listing(f'{w:g}' for w in waves)})"
         advice = "Reshape the stubs one by one, or add the column with missing values."
         raise course_error("stubs", rule, f"no column {listing(lacking)}", advice)
-    for stub, columns in found.items():
-        _check_one_type(data, stub, columns.values())
+    kinds = {stub: _one_type(data, stub, columns.values()) for stub, columns in found.items()}
     kept = [column for column in data.columns if column not in used]
     _check_free([wave, *names.values()], kept)
     rows = np.arange(len(data))
@@ -358,8 +361,12 @@ def to_long(
     long[wave] = np.tile(waves, len(data))
     by_unit = np.arange(len(long)).reshape(len(waves), len(data)).T.ravel()
     for stub, name in names.items():
-        stacked = pd.concat([data[found[stub][number]] for number in waves])
-        long[name] = stacked.array.take(by_unit)
+        columns = [data[found[stub][number]] for number in waves]
+        if kinds[stub] is not None:  # an empty wave beside text has the type of the others
+            columns = [
+                c if c.notna().any() else c.astype(object).astype(kinds[stub]) for c in columns
+            ]
+        long[name] = pd.concat(columns).array.take(by_unit)
     return long
 
 
@@ -410,7 +417,7 @@ def to_wide(
     --------
     to_long : The way back.
     """
-    data, names, ids = _check_reshape(data, "values", values, id, sep)
+    data, names, ids = _check_reshape(data, "values", values, id, sep, wave)
     check_columns("values", data, names)
     check_choice("unbalanced", unbalanced, ["error", "missing"])
     check_numeric("wave", data, [wave])
@@ -431,6 +438,7 @@ def to_wide(
             "Add the missing rows, or pass unbalanced='missing'.",
         )
     others = [column for column in data.columns if column not in {*ids, wave, *names}]
+    check_labels("data", data, others)
     for column in others:
         _check_constant(data, column, unit, [*ids, wave, column])
     labels = [_wave_label(number) for number in waves]
@@ -455,19 +463,21 @@ def to_wide(
 
 
 def _check_reshape(
-    data: object, argument: str, values: object, id: str | Sequence[str], sep: str
+    data: object, argument: str, values: object, id: str | Sequence[str], sep: str, wave: str
 ) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
     """Check what both reshapes need; return data, old names -> new names, and the ids."""
     data = check_dataframe("data", data)
-    if isinstance(values, str):
-        values = [values]
-    names = dict(values) if isinstance(values, Mapping) else {name: name for name in values}
-    ids, _ = check_names("id", id), check_names(argument, names)
-    texts = [*names, *names.values(), sep]
-    if not all(isinstance(text, str) for text in texts):
-        rule = "must be text, as is sep"
-        raise course_error(argument, rule, listing(map(repr, texts)), "Put it in quotes.")
+    ids, olds = check_names("id", id), check_names(argument, values)
+    names = dict(values) if isinstance(values, Mapping) else dict(zip(olds, olds, strict=True))
+    for where, texts in (
+        (argument, [*names, *names.values()]),
+        ("sep", [sep]),
+        ("wave", [wave]),
+    ):
+        for text in texts:
+            check_text(where, text)
     check_columns("id", data, ids)
+    check_labels("id", data, ids)
     missing = data[ids].isna().any(axis=1)
     reject_rows("id", "must not be missing", data, missing, data.columns[:4], "Drop the rows.")
     return data, names, ids
@@ -519,13 +529,21 @@ def _wave_label(number: float) -> str:
     return np.format_float_positional(number, trim="0")
 
 
-def _check_one_type(data: pd.DataFrame, stub: str, columns: Iterable[str]) -> None:
-    types = {column: data[column].dtype for column in columns}
-    numbers = all(kind.kind in "iuf" for kind in types.values())
-    if len(set(types.values())) > 1 and not numbers:
-        got = f"for '{stub}': {listing(f'{column} {kind}' for column, kind in types.items())}"
-        advice = "Convert them first, for example with pandas.to_numeric."
+def _one_type(data: pd.DataFrame, stub: str, columns: Iterable[str]) -> object:
+    """Return the type that the waves of a stub share; None for numbers of any type."""
+    kinds = {column: data[column].dtype for column in columns}
+    if all(kind.kind in "iuf" for kind in kinds.values()):
+        return None
+    filled = {column: kind for column, kind in kinds.items() if data[column].notna().any()}
+    kinds = filled if filled and "b" not in {kind.kind for kind in filled.values()} else kinds
+    if len(set(kinds.values())) > 1:
+        shown, advice = kinds, "Convert them first, for example with pandas.to_numeric."
+        if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds.values()):
+            shown = {c: f"with categories {listing(k.categories, 4)}" for c, k in kinds.items()}
+            advice = "Give them the same categories, or make text of them with astype(str)."
+        got = f"for '{stub}': {'; '.join(f'{column} {what}' for column, what in shown.items())}"
         raise course_error("stubs", "must have waves of one type", got, advice)
+    return next(iter(kinds.values()))
 
 
 def _check_free(new: list[str], kept: list[str]) -> None:
@@ -593,17 +611,18 @@ def flatten_nested(
     --------
     encode_levels : Number the units of nested levels.
     """
-    path = [path] if isinstance(path, str) else list(path)
-    if not path:
-        raise course_error("path", "must name at least one field", "none", "Try ['orders'].")
-    if isinstance(keys, str) or len(keys) != len(path) + 1:
+    path, keys = check_names("path", path), check_list("keys", keys)
+    for argument, names in (("path", path), ("keys", [key for key in keys if key is not None])):
+        for name in names:
+            check_text(argument, name)
+    if len(keys) != len(path) + 1:
         rule = f"must hold a key for the records and one for each of path ({len(path)})"
         advice = "Use None for a level whose units have no name of their own."
         raise course_error("keys", rule, repr(keys), advice)
     records = [records] if isinstance(records, dict) else records
     check_choice("empty", empty, ["error", "drop"])
     counts = {level: {"n_units": 0, "n_empty": 0} for level in ["record", *path]}
-    found = list(_walk(records, ["record", *path], list(keys), "records", empty, counts))
+    found = list(_walk(records, ["record", *path], keys, "records", empty, counts))
     if not found:
         rule = f"must have at least one of '{path[-1]}'"
         raise course_error("records", rule, "none", "Check the file.")
@@ -796,6 +815,7 @@ def encode_levels(data: pd.DataFrame, levels: Sequence[str]) -> LevelCoding:
     """
     data, levels = check_dataframe("data", data), check_names("levels", levels)
     check_columns("levels", data, levels)
+    check_labels("levels", data, levels)
     missing = data[levels].isna().any(axis=1)
     reject_rows("levels", "must not be missing", data, missing, levels, "Drop these rows.")
     for level in levels:

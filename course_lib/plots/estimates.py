@@ -11,10 +11,17 @@ from scipy.stats import norm
 
 from course_lib.errors import (
     check_columns,
+    check_dataframe,
     check_finite,
+    check_flag,
+    check_labels,
+    check_list,
     check_no_missing,
+    check_number,
     check_numeric,
     check_probability,
+    check_text,
+    check_type,
     course_error,
     listing,
 )
@@ -161,7 +168,11 @@ def caterpillar(
     check_ax(ax)
     check_table("table", table, ["estimate", "lower", "upper"])
     check_band("chance", chance, len(table))
-    (reference,) = check_finite("reference", [reference])
+    reference = check_number("reference", reference)
+    check_flag("sort", sort)
+    check_text("label", label)
+    check_text("unit", "" if unit is None else unit)
+    check_text("reference_label", "" if reference_label is None else reference_label)
     table = table.sort_values("estimate") if sort else table[::-1]
     ranks = np.arange(len(table))
     if chance is not None:
@@ -238,9 +249,11 @@ def interval_plot(
     caterpillar : Many groups.
     """
     check_ax(ax, units)
+    band = check_list("band", band, 2)
     check_table("data", data, [estimate, *band])
     columns = [name] if by is None else [name, by]
     check_no_missing("data", data, columns)
+    check_labels("data", data, columns)
     names = list(dict.fromkeys(data[name]))
     if len(names) > MOST:
         rule = f"must have at most {MOST} names: more cannot be read"
@@ -321,11 +334,16 @@ def pooling_plot(
     check_ax(ax, units)
     check_table("start", start, [x, y])
     check_same_groups("end", start, end, [x, y])
-    check_known("highlight", highlight, start.index)
+    highlight = check_known("highlight", highlight, start.index)
+    names = check_list("names", names, 2)
+    advice = "Try fit.fe_params."
+    check_type("centre", centre, Mapping | Series | None, "must be a Series or dict", advice)
     lacking = [name for name in (x, y) if centre is not None and name not in centre]
     if lacking:
         got = f"no {listing(lacking)}"
-        raise course_error("centre", "must have both coefficients", got, "Try fit.fe_params.")
+        raise course_error("centre", "must have both coefficients", got, advice)
+    if centre is not None:
+        check_finite("centre", [centre[x], centre[y]])
     end = end.loc[start.index]
     arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 3, "shrinkB": 3}
     for tail, head in zip(start[[x, y]].to_numpy(), end[[x, y]].to_numpy(), strict=True):
@@ -404,8 +422,8 @@ def covariance_ellipse(
     """
     check_ax(ax, units)
     check_table("cov", cov, [x, y])
-    check_columns("cov", cov.T, [x, y])
-    shares = [check_probability("shares", share) for share in shares]
+    check_columns("cov", check_dataframe("cov", cov.T), [x, y])
+    shares = [check_probability("shares", share) for share in check_list("shares", shares)]
     check_few("shares", shares, "Draw fewer.")
     at = check_pair("centre", centre)
     matrix = cov.loc[[x, y], [x, y]].to_numpy(dtype=float)
@@ -478,12 +496,19 @@ def residual_plot(
     """
     check_ax(ax, units)
     rows_by_group(data, fitted, resid)
+    check_number("limit", limit, finite=False)
     check_band("envelope", envelope)
     if envelope is not None:
         band = envelope.sort_values("x")
         draw_envelope(ax, band["x"], band)
     ax.axhline(0, color="0.3", linestyle="--", linewidth=1)
-    draw_marked(ax, data[fitted], data[resid], data[resid].abs() > limit, f"beyond ±{limit}")
+    draw_marked(
+        ax,
+        data[fitted],
+        data[resid],
+        np.abs(data[resid].to_numpy(dtype=float, na_value=np.nan)) > limit,
+        f"beyond ±{limit}",
+    )
     return label_axes(ax, fitted, resid, units)
 
 
@@ -610,6 +635,7 @@ def effect_plot(
     check_ax(ax, units)
     groups = rows_by_group(data, x, estimate, by)
     check_few("by", groups, "Draw fewer.")
+    band = None if band is None else check_list("band", band, 2)
     check_numeric("data", data, band or [])
     for k, (name, rows) in enumerate(groups.items()):
         if band is not None:

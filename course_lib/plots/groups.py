@@ -16,6 +16,9 @@ from pandas import DataFrame, Series
 from course_lib.errors import (
     check_count,
     check_dataframe,
+    check_flag,
+    check_labels,
+    check_names,
     check_no_missing,
     check_type,
     course_error,
@@ -193,8 +196,7 @@ def small_multiples(
     """
     check_units(units)
     groups = rows_by_group(data, x, y, group)
-    order = list(groups) if order is None else list(order)
-    check_known("order", order, groups)
+    order = list(groups) if order is None else check_known("order", order, groups)
     if not 1 <= len(order) <= MOST:
         rule = f"must hold 1 to {MOST} groups, one per panel"
         raise course_error("order", rule, len(order), "Choose some with order=[...].")
@@ -281,7 +283,8 @@ def spaghetti(
     """
     check_ax(ax, units)
     groups = rows_by_group(data, x, y, group)
-    check_known("highlight", highlight, groups)
+    highlight = check_known("highlight", highlight, groups)
+    check_flag("mean", mean)
     check_few("highlight", highlight, "Highlight fewer.")
     for name, rows in groups.items():
         if name not in highlight:
@@ -416,11 +419,12 @@ def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> A
     """
     check_ax(ax)
     data = check_dataframe("data", data)
-    levels = [levels] if isinstance(levels, str) else list(levels)
+    levels = check_names("levels", levels)
     if not 1 <= len(levels) <= 3 or len(levels) >= len(data.columns):
         rule = "must name one to three columns, and leave at least one to draw"
         raise course_error("levels", rule, levels, "Name the outermost levels.")
     check_no_missing("levels", data, levels)
+    check_labels("levels", data, levels)
     data = data.sort_values(levels, kind="stable", ignore_index=True)
     missing = data.drop(columns=levels).isna()
     code = missing.astype(int)  # 0 observed, 1 missing, 2 and more: in all rows of a unit

@@ -137,7 +137,7 @@ def test_tables_of_a_fit_plug_in(fit, ax):
     [
         ({"lower": None}, {}, "table: must name numeric columns"),
         ({"lower": [1.0, np.nan, 0.0]}, {}, "table: .*1 of 3 missing in 'lower'"),
-        ({}, {"reference": np.nan}, "reference: must be finite"),
+        ({}, {"reference": np.nan}, "reference: must be one number, and finite"),
         (
             {},
             {"chance": pd.DataFrame({"lower": [0.0], "upper": [1.0]})},
