@@ -228,9 +228,9 @@ def table_report(
     -------
     Series
         Named by what is counted: ``rows``; rows with a missing or with a repeated key (all rows
-        that share it, a missing part counting as a value); per entry of `parents` the number of
-        units, and of units with several parents (a missing parent is none); the observed
-        values, and their sum.
+        that share it, a missing part counting as a value); for each column in `parents`, the
+        top level included, the number of units; per entry of `parents` the number of units
+        with several parents (a missing parent is none); the observed values, and their sum.
 
     Raises
     ------
@@ -251,7 +251,8 @@ def table_report(
     data, key = check_dataframe("data", data), check_names("key", key)
     check_columns("key", data, key)
     check_type("parents", parents, Mapping, "must be a dict of unit to parent", "Try {}.")
-    check_columns("parents", data, list(dict.fromkeys([*parents, *parents.values()])))
+    units = list(dict.fromkeys([*parents, *parents.values()]))
+    check_columns("parents", data, units)
     check_numeric("value", data, [value])
     grouped = {unit: data.groupby(unit, observed=True) for unit in parents}
     return pd.Series(
@@ -259,7 +260,7 @@ def table_report(
             "rows": len(data),
             "rows with a missing key": data[key].isna().any(axis=1).sum(),
             "rows with a repeated key": data.duplicated(key, keep=False).sum(),
-            **{f"number of {unit}": data[unit].nunique() for unit in parents},
+            **{f"number of {unit}": data[unit].nunique() for unit in units},
             **{
                 f"{unit} with several {parent}": (grouped[unit][parent].nunique() > 1).sum()
                 for unit, parent in parents.items()

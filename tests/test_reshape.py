@@ -185,6 +185,7 @@ def test_table_report_counts_by_hand(waves):
         "rows with a repeated key": 2,
         "number of child": 2,
         "number of class": 1,
+        "number of school": 2,
         "child with several class": 0,
         "class with several school": 1,
         "observed score": 3,

@@ -80,11 +80,22 @@ def growth_model() -> tuple[float, float, float]:
     return years * sd, years * fit.coef()["Subject"]["age"].std(), fit.scale**0.5
 
 
+def total_growth() -> float:
+    """Return the model's mean growth over the years (mm): its fixed slope times the years."""
+    fit = lmer("distance ~ age + (age | Subject)", load("orthodont"))
+    return float((AGES[1] - AGES[0]) * fit.fe_params["age"])
+
+
+def slope_sd_by_root() -> float:
+    """Return the sd of the slopes times the root of the years, a wrong answer."""
+    return growth_model()[0] / (AGES[1] - AGES[0]) ** 0.5
+
+
 @functools.cache
 def slope_of_age(way: str, sex: str = "Female", effects: str = "1") -> float:
     """Fit the slope (mm per year) when the last distances of one sex are missing.
 
-    `way` is "left", "own mean", "grand mean", "age mean" or "nothing missing"; `effects` are
+    `way` is "open", "own mean", "grand mean", "age mean" or "nothing missing"; `effects` are
     those that vary between children.
     """
     data = load("orthodont")
@@ -105,12 +116,12 @@ def filled_minus(way: str, filling: str = "own mean") -> float:
 
 
 def effect_of_filling(sex: str = "Female", effects: str = "1") -> float:
-    """Slope with the gaps of one sex filled minus slope with these gaps left."""
-    return slope_of_age("own mean", sex, effects) - slope_of_age("left", sex, effects)
+    """Slope with the gaps of one sex filled minus slope with these gaps open."""
+    return slope_of_age("own mean", sex, effects) - slope_of_age("open", sex, effects)
 
 
-def plain_slope_left() -> float:
-    """Slope of age by least squares, children ignored, with the girls' gaps left."""
+def plain_slope_open() -> float:
+    """Slope of age by least squares, children ignored, with the girls' gaps open."""
     data = load("orthodont")
     known = data[(data["age"] != AGES[1]) | (data["Sex"] != "Female")]
     return float(np.polyfit(known["age"], known["distance"], 1)[0])
@@ -198,37 +209,38 @@ EXERCISES = (
     ),
     Exercise(
         id="4.2",
-        question="Which plan gives the mean recovery per month and an interval for it?",
-        right=lambda: "D",
-        success="what made patients stay away is a score that the model uses, so the slope of "
-        "the rows that are there is right on average; and the profile interval lets the "
-        "variances adapt to each slope that it tries.",
+        question="In which study is the slope right on average, and the usual interval perhaps "
+        "too narrow?",
+        right=lambda: "C",
+        success="what ended the forms is a pain score that the table still holds, so the slope "
+        "is right on average; and as earlier responses decide who stays, the profile interval "
+        "is the one to report.",
         kind="choice",
         options=("A", "B", "C", "D"),
         mistakes=(
             Mistake(
                 lambda: "A",
-                "filled values do not change from month to month, so they pull the recovery "
-                "towards zero.",
+                "rain in the post knows nothing of pain. These scores are missing by accident, "
+                "and then the usual interval did well.",
             ),
             Mistake(
                 lambda: "B",
-                "the patients who came every month are those who did not feel well: their "
-                "recovery is not that of all.",
+                "the reason is the pain of that very day, and it is lost with the form. Is the "
+                "slope right on average then?",
             ),
             Mistake(
-                lambda: "C",
-                "the estimate is fine. But look how often this interval contained the truth in "
-                "the chapter, where students left because of their scores.",
+                lambda: "D",
+                "a lottery knows nothing of pain. These scores are missing by accident, even if "
+                "they are many.",
             ),
         ),
     ),
     Exercise(
         id="4.3",
-        question="How much does filling change the slope (filled minus left, in mm per year)?",
-        right=lambda: filled_minus("left"),
+        question="How much does filling change the slope (filled minus open, in mm per year)?",
+        right=lambda: filled_minus("open"),
         success="the filled distances are those of younger girls, and they flatten the growth. "
-        "But the slope with the gaps left is not that of the complete data either; it is too "
+        "But the slope with the gaps open is not that of the complete data either; it is too "
         "steep. Sex decides about the gaps, and the model does not use it. Fit `age * Sex` to "
         "the gaps: the girls' slope is then nearly the complete one. (Filling with the mean of "
         "all girls gives the same number as the child's own mean; the solution says why.)",
@@ -236,27 +248,27 @@ EXERCISES = (
         wanted="a difference of two slopes, in mm per year",
         mistakes=(
             Mistake(
-                lambda: -filled_minus("left"),
-                "left minus filled. The question asks for it the other way round.",
+                lambda: -filled_minus("open"),
+                "open minus filled. The question asks for it the other way round.",
             ),
             Mistake(
                 lambda: slope_of_age("own mean"),
                 "that is the slope with the gaps filled. What is it to be compared with?",
             ),
             Mistake(
-                lambda: slope_of_age("left"),
-                "that is the slope with the gaps left. What is it to be compared with?",
+                lambda: slope_of_age("open"),
+                "that is the slope with the gaps open. What is it to be compared with?",
             ),
             Mistake(
-                lambda: slope_of_age("own mean") / slope_of_age("left"),
+                lambda: slope_of_age("own mean") / slope_of_age("open"),
                 "that is a ratio of the two slopes. Give their difference.",
             ),
             Mistake(
-                lambda: 100 * filled_minus("left") / slope_of_age("left"),
+                lambda: 100 * filled_minus("open") / slope_of_age("open"),
                 "that is the change in per cent. Give it in mm per year.",
             ),
             Mistake(
-                lambda: (AGES[1] - AGES[0]) * filled_minus("left"),
+                lambda: (AGES[1] - AGES[0]) * filled_minus("open"),
                 f"that is the change of the growth from {AGES[0]} to {AGES[1]}. Give it per "
                 "year.",
             ),
@@ -270,20 +282,20 @@ EXERCISES = (
                 "intercept alone.",
             ),
             Mistake(
-                lambda: slope_of_age("own mean") - plain_slope_left(),
-                "your slope with the gaps left is that of plain regression. Use the mixed "
+                lambda: slope_of_age("own mean") - plain_slope_open(),
+                "your slope with the gaps open is that of plain regression. Use the mixed "
                 "model both times.",
             ),
             Mistake(
-                lambda: slope_of_age("left") - slope_of_age("nothing missing"),
+                lambda: slope_of_age("open") - slope_of_age("nothing missing"),
                 "you compared the gaps with the complete data. Where is the filling?",
             ),
             Mistake(
-                lambda: filled_minus("left", "grand mean"),
+                lambda: filled_minus("open", "grand mean"),
                 "you filled with the mean of all children. Take each child's own.",
             ),
             Mistake(
-                lambda: filled_minus("left", "age mean"),
+                lambda: filled_minus("open", "age mean"),
                 "you filled with the mean of the others at that age. Take each child's own "
                 "mean.",
             ),
@@ -334,6 +346,16 @@ EXERCISES = (
                 lambda: (growths().var() - growth_model()[2] ** 2) ** 0.5,
                 "you took away the noise of one measurement. A difference holds the noise of "
                 "two.",
+            ),
+            Mistake(
+                total_growth,
+                "that is the fixed slope times six: how much they grow on average. How much do "
+                "they differ?",
+            ),
+            Mistake(
+                slope_sd_by_root,
+                "you multiplied the standard deviation of the slopes by the root of the years. "
+                "A slope grows by the years themselves.",
             ),
             Mistake(
                 lambda: growths().mean(),
@@ -409,6 +431,13 @@ EXERCISES = (
             Mistake(
                 lambda: ses_slopes(SECTOR)["single"],
                 "that is the slope of the model with ses alone, a mixture of the two levels.",
+            ),
+            Mistake(
+                lambda: (
+                    ses_slopes(SECTOR, "ses")["between"] - ses_slopes(SECTOR, "ses")["within"]
+                ),
+                "you let the slope of ses differ between schools. The question asks for a "
+                "random intercept alone.",
             ),
             Mistake(
                 lambda: (

@@ -300,6 +300,9 @@ def spaghetti(
     return label_axes(ax, x, y, units)
 
 
+MOST_SLOPES = 30  # lines that can still be told apart
+
+
 def level_slopes(
     data: DataFrame,
     x: str,
@@ -311,7 +314,9 @@ def level_slopes(
 ) -> Axes:
     """Draw the mean of each group, the within slope through it, and the between line.
 
-    The within slope is drawn over one standard deviation of x in the group to either side.
+    The within slope is drawn over one standard deviation of x in the group to either side;
+    in more than 30 groups only through 30 means, spread evenly from the lowest x to the
+    highest.
 
     Parameters
     ----------
@@ -364,8 +369,13 @@ def level_slopes(
     observed = [rows.dropna(subset=[x, y]) for rows in groups.values()]
     observed = [rows for rows in observed if len(rows)]
     means = np.array([[rows[x].mean(), rows[y].mean()] for rows in observed])
-    style = {"color": COLOUR["no pooling"], "lw": 1, "alpha": 0.6}
-    for (x_mean, y_mean), rows in zip(means, observed, strict=True):
+    style = {"color": COLOUR["no pooling"], "lw": 1.5, "alpha": 0.8}
+    chosen = np.arange(len(means))
+    if len(means) > MOST_SLOPES:  # more lines would cover the means
+        places = np.linspace(0, len(means) - 1, MOST_SLOPES).round().astype(int)
+        chosen = np.argsort(means[:, 0], kind="stable")[places]
+    for k in chosen:
+        (x_mean, y_mean), rows = means[k], observed[k]
         reach = rows[x].std() if len(rows) > 1 else 0.0
         rise = params[f"{x}_within"] * reach
         ax.plot([x_mean - reach, x_mean + reach], [y_mean - rise, y_mean + rise], **style)

@@ -303,6 +303,16 @@ def test_level_slopes_takes_a_fit_and_groups_of_one_row(ax):
     assert np.ptp(alone.get_xdata()) == 0
 
 
+def test_level_slopes_draws_at_most_thirty_lines_from_the_lowest_mean_to_the_highest(ax):
+    x = np.repeat(np.arange(80.0), 2) + np.tile([-1.0, 1.0], 80)
+    many = pd.DataFrame({"x": x, "y": 2 * x, "g": np.repeat(np.arange(80), 2)})
+    level_slopes(many, "x", "y", "g", {"Intercept": 0, "x_within": 1, "x_between": 2}, ax)
+    middles = [line.get_xdata().mean() for line in ax.lines[:-2]]
+    assert len(set(middles)) == 30
+    np.testing.assert_allclose([min(middles), max(middles)], [0, 79])
+    assert len(ax.lines[-2].get_xdata()) == 80  # every mean has its dot
+
+
 @pytest.mark.parametrize(
     ("x", "params", "message"),
     [
