@@ -230,7 +230,7 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: "D",
-                "a lottery knows nothing of pain. These scores are missing by accident, even if "
+                "a lottery knows nothing of pain. These scores are missing by accident, though "
                 "they are many.",
             ),
         ),

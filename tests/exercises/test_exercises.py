@@ -202,7 +202,7 @@ def test_specific_mistake_comes_before_the_general_hint():
         (SEQUENCE, [612.0], "give 2 numbers; this is 1"),
         (SEQUENCE, [35.0, 612.0], "order"),
         (SEQUENCE, (612.0, 99.0), "look again at number 2 (sign and order"),
-        (SEQUENCE, [-1.0, 7.0], "look again at number 1 (the sign is not right), number 2 (sign"),
+        (SEQUENCE, [-1.0, 7.0], "look again at number 1 (the sign is not right), number 2"),
         (SEQUENCE, [-612.0, -35.0], "the size is right, the sign is not"),
         (MAPPING, 10.47, "by name, in a dict or a Series"),
         (MAPPING, {"Intercept": 251.4}, "no value named 'Days'"),
@@ -560,3 +560,13 @@ def test_4_5_the_four_numbers_are_those_of_the_chapter():
     assert round(slopes["between"], 1) == 5.9
     assert round(slopes["single"], 1) == 2.4
     assert round(slopes["within"], 1) == 2.2
+
+
+def test_profile_interval_of_chapter_4_ends_where_the_deviance_has_risen_by_its_quantile():
+    rng = np.random.default_rng(5)
+    table = simulate_growth(GrowthDesign(n_schools=1, missing_fraction=0.2), rng).dropna()
+    free = lmer("score ~ time + (time | student_id)", table, reml=False)
+    for edge in free.conf_int("profile").loc["time", ["lower", "upper"]]:
+        rest = table.assign(rest=table["score"] - edge * table["time"])
+        held = lmer("rest ~ 1 + (time | student_id)", rest, reml=False)
+        assert abs(held.deviance - free.deviance - 3.8415) < 1e-3
