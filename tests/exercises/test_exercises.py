@@ -545,13 +545,18 @@ def test_4_2_only_discharge_keeps_the_slope_and_narrows_the_interval():
         for study, gap in gaps.items():
             known = table.assign(score=table["score"].mask(gap.ravel()))
             fit = lmer("score ~ time + (time | student_id)", known)
-            found.append([study, fit.fe_params["time"], fit.bse_fe["time"]])
-    by_study = pd.DataFrame(found, columns=["study", "slope", "error"]).groupby("study")
+            cov = fit.cov_re["student_id"].loc["Intercept", "time"]
+            found.append([study, fit.fe_params["time"], fit.bse_fe["time"], cov])
+    fits = pd.DataFrame(found, columns=["study", "slope", "error", "cov"])
+    by_study = fits.groupby("study")
     bias = (by_study["slope"].mean() - 3).abs() / by_study["slope"].sem()
     narrow = by_study["error"].mean() / by_study["slope"].std()
     assert (bias[["A", "C", "D"]] < 3).all()
     assert bias["B"] > 4
     assert narrow["C"] < 0.85 < narrow[["A", "D"]].min()
+    # The chapter: the errors of slope and variances go together
+    dropout = fits[fits["study"] == "C"]
+    assert dropout["slope"].corr(dropout["cov"]) < -0.3
 
 
 def test_4_5_the_four_numbers_are_those_of_the_chapter():
