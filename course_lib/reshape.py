@@ -18,7 +18,7 @@ Four things, each by itself:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -251,10 +251,14 @@ def table_report(
     data, key = check_dataframe("data", data), check_names("key", key)
     check_columns("key", data, key)
     check_type("parents", parents, Mapping, "must be a dict of unit to parent", "Try {}.")
+    for parent in parents.values():
+        check_type("parents", parent, Hashable, "must give a column for each unit", "Name it.")
     units = list(dict.fromkeys([*parents, *parents.values()]))
     check_columns("parents", data, units)
+    check_labels("key", data, key)
+    check_labels("parents", data, units)
     check_numeric("value", data, [value])
-    grouped = {unit: data.groupby(unit, observed=True) for unit in parents}
+    grouped = {unit: data.groupby(unit, observed=True, sort=False) for unit in parents}
     return pd.Series(
         {
             "rows": len(data),

@@ -19,6 +19,7 @@ from course_lib.errors import (
     check_count,
     check_dataframe,
     check_finite,
+    check_numeric,
     check_rng,
     check_type,
     course_error,
@@ -217,6 +218,11 @@ def spoil_scores(growth: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
     """
     growth = check_dataframe("growth", growth)
     check_columns("growth", growth, ["school", "score"])
+    check_numeric("growth", growth, ["score"])
+    is_text = all(isinstance(label, str) for label in growth["school"])
+    if isinstance(growth["school"].dtype, pd.CategoricalDtype) or not is_text:
+        rule, advice = "must have text in 'school'", "Convert it with astype(str)."
+        raise course_error("growth", rule, f"type {growth['school'].dtype}", advice)
     check_rng("rng", rng)
     clean = growth.reset_index(drop=True)
     scored = clean.index[clean["score"].notna()]

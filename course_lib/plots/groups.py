@@ -20,6 +20,7 @@ from course_lib.errors import (
     check_labels,
     check_names,
     check_no_missing,
+    check_number,
     check_type,
     course_error,
     listing,
@@ -343,8 +344,8 @@ def level_slopes(
     ------
     CourseError
         Before anything is drawn: if a column is missing, not numeric or infinite, no point is
-        observed, a group is missing, a coefficient is missing, `ax` is no Axes, or `units` no
-        dict.
+        observed, a group is missing, a coefficient is missing or no number, `ax` is no Axes,
+        or `units` no dict.
 
     Examples
     --------
@@ -361,11 +362,13 @@ def level_slopes(
     """
     check_ax(ax, units)
     groups = rows_by_group(data, x, y, group)
+    advice = "Fit both parts: y ~ x_within + x_between + (1 | group)."
+    check_type("params", params, Mapping | Series, "must be a Series or dict", advice)
+    params = dict(params.items())
     for name in ("Intercept", f"{x}_within", f"{x}_between"):
         if name not in params:
-            rule = f"must hold '{name}'"
-            advice = "Fit both parts: y ~ x_within + x_between + (1 | group)."
-            raise course_error("params", rule, listing(params.keys()), advice)
+            raise course_error("params", f"must hold '{name}'", listing(params), advice)
+        check_number("params", params[name])
     observed = [rows.dropna(subset=[x, y]) for rows in groups.values()]
     observed = [rows for rows in observed if len(rows)]
     means = np.array([[rows[x].mean(), rows[y].mean()] for rows in observed])

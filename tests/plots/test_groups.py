@@ -318,6 +318,8 @@ def test_level_slopes_draws_at_most_thirty_lines_from_the_lowest_mean_to_the_hig
     [
         ("agee", PARAMS, "Perhaps you want 'age'"),
         ("age", {"Intercept": 1.0, "age_within": 2.0}, "params: must hold 'age_between'"),
+        ("age", [1.0, 2.0, 3.0], "params: must be a Series or dict; got a list"),
+        ("age", PARAMS | {"age_within": np.nan}, "params: must be one number, and finite"),
     ],
 )
 def test_level_slopes_bad_input(growth, ax, x, params, message):
