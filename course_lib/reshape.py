@@ -1,11 +1,10 @@
 """Change the shape of multilevel data, and say at which level a variable varies.
 
-Three things, each by itself:
+Four things, each by itself:
 
 * Within and between: :func:`within_between` splits a variable into the group mean and the
   deviation from it; :func:`variance_by_level` says how much of the variance lies at either
-  level; :func:`own_lines` gives each group its least-squares line; :func:`impute_within`
-  fills gaps with the group mean, to show what that does.
+  level; :func:`own_lines` gives each group its least-squares line.
 * Wide and long: :func:`to_long` turns waves in columns into waves in rows, :func:`to_wide`
   turns them back, without loss. The names of wide columns carry a number (``score1``,
   ``score2``); in the long table this number is a column, so that time can enter a model.
@@ -13,12 +12,13 @@ Three things, each by itself:
   its school. :func:`flatten_nested` carries the keys of all levels into each row;
   :func:`encode_levels` numbers the units of each level so that class 1 of school A and class 1
   of school B get different codes.
+* What to count after each step: :func:`table_report`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ from course_lib.errors import (
     check_no_missing,
     check_numeric,
     check_text,
+    check_type,
     course_error,
     listing,
     reject_rows,
@@ -44,8 +45,8 @@ __all__ = [
     "LevelCoding",
     "encode_levels",
     "flatten_nested",
-    "impute_within",
     "own_lines",
+    "table_report",
     "to_long",
     "to_wide",
     "variance_by_level",
@@ -253,66 +254,79 @@ def own_lines(data: pd.DataFrame, y: str, x: str, group: str) -> pd.DataFrame:
     return pd.DataFrame({"Intercept": means[y] - slope * means[x], x: slope})
 
 
-def impute_within(
-    data: pd.DataFrame, columns: str | Sequence[str], by: str | Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Fill missing values with the mean of the observed values of their group.
+def table_report(
+    data: pd.DataFrame,
+    key: str | Sequence[str],
+    parents: Mapping[str, str],
+    value: str,
+) -> pd.Series:
+    """Count what should be known of a long table after every step of cleaning or reshaping.
 
-    This is for a lesson: filled values have no spread of their own, so that variances within
-    groups shrink and intervals become too short. A mixed model needs no filling.
+    Nothing is changed and nothing judged: the counts are there to be compared with what the
+    study says, and with the counts before the step.
 
     Parameters
     ----------
     data : DataFrame
-        One row per observation; it is not changed.
-    columns : str or sequence of str
-        Numeric columns to fill.
-    by : str or sequence of str
-        The column that holds the group, or several columns that together name it.
+        One row per observation.
+    key : str or sequence of str
+        The columns that together name a row: ``["student_id", "time"]``.
+    parents : dict of str to str
+        Which column must be constant within which unit: ``{"student_id": "class_id",
+        "class_id": "school"}``.
+    value : str
+        Numeric column, the measured one.
 
     Returns
     -------
-    filled : DataFrame
-        A copy of `data`; a column that had gaps is now float. Groups without any observed
-        value stay missing.
-    report : DataFrame
-        One row per column: ``column``, ``n_missing`` before, ``n_filled``, ``n_left`` missing,
-        ``n_groups_empty`` (groups without an observed value).
+    Series
+        Named by what is counted: ``rows``; rows with a missing or with a repeated key (all rows
+        that share it, a missing part counting as a value); for each column in `parents`, the
+        top level included, the number of units; per entry of `parents` the number of units
+        with several parents (a missing parent is none); the observed values, and their sum.
 
     Raises
     ------
     CourseError
-        If a column is missing or not numeric, or a group is missing.
+        If a column is missing, or `value` is not numeric.
 
     Examples
     --------
-    >>> table = pd.DataFrame({"school": ["A", "A", "B"], "ses": [1.0, None, 4.0]})
-    >>> filled, report = impute_within(table, "ses", by="school")
-    >>> filled["ses"].tolist()
-    [1.0, 1.0, 4.0]
+    >>> table = pd.DataFrame({"child": ["a", "a", "b"], "wave": [1, 1, 1], "score": [5, 6, 7]})
+    >>> report = table_report(table, ["child", "wave"], {}, "score")
+    >>> int(report["rows with a repeated key"])
+    2
 
     See Also
     --------
-    variance_by_level : What filling does to the variances.
+    to_wide : Stops at a repeated key.
     """
-    data, columns, keys = _check(data, columns, by)
-    filled, rows = data.copy(), []
-    for column in columns:
-        missing = data[column].isna()
-        if missing.any():
-            values = data[column].astype(float)
-            filled[column] = values.fillna(_group_mean(values, keys))
-        n_left = int(filled[column].isna().sum())
-        rows.append(
-            {
-                "column": column,
-                "n_missing": int(missing.sum()),
-                "n_filled": int(missing.sum()) - n_left,
-                "n_left": n_left,
-                "n_groups_empty": int(missing.groupby(keys, observed=True).all().sum()),
-            }
-        )
-    return filled, pd.DataFrame(rows)
+    data, key = check_dataframe("data", data), check_names("key", key)
+    check_columns("key", data, key)
+    check_type("parents", parents, Mapping, "must be a dict of unit to parent", "Try {}.")
+    for parent in parents.values():
+        check_type("parents", parent, Hashable, "must give a column for each unit", "Name it.")
+    units = list(dict.fromkeys([*parents, *parents.values()]))
+    check_columns("parents", data, units)
+    check_labels("key", data, key)
+    check_labels("parents", data, units)
+    check_numeric("value", data, [value])
+    grouped = {unit: data.groupby(unit, observed=True, sort=False) for unit in parents}
+    return pd.Series(
+        {
+            "rows": len(data),
+            "rows with a missing key": data[key].isna().any(axis=1).sum(),
+            "rows with a repeated key": data.duplicated(key, keep=False).sum(),
+            **{f"number of {unit}": data[unit].nunique() for unit in units},
+            **{
+                f"{unit} with several {parent}": (grouped[unit][parent].nunique() > 1).sum()
+                for unit, parent in parents.items()
+            },
+            f"observed {value}": data[value].notna().sum(),
+            f"sum of {value}": data[value].sum(),
+        },
+        dtype=float,
+    )
 
 
 def _check(

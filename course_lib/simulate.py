@@ -14,7 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from course_lib.errors import check_count, check_finite, check_rng, check_type, course_error
+from course_lib.errors import (
+    check_columns,
+    check_count,
+    check_dataframe,
+    check_finite,
+    check_numeric,
+    check_rng,
+    check_type,
+    course_error,
+)
 
 __all__ = [
     "GrowthDesign",
@@ -23,6 +32,7 @@ __all__ = [
     "simulate_orders",
     "simulate_panels",
     "simulate_random_slopes",
+    "spoil_scores",
 ]
 
 
@@ -171,6 +181,63 @@ def simulate_growth(design: GrowthDesign, rng: np.random.Generator) -> pd.DataFr
     rows = students.loc[students.index.repeat(design.n_waves)].reset_index(drop=True)
     time = np.tile(np.arange(design.n_waves, dtype=np.int64), n_students)
     return rows.assign(time=time, score=score)
+
+
+def spoil_scores(growth: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Plant the faults of real tables in clean test scores, and shuffle the rows.
+
+    Each fault falls on rows of its own, drawn at random among those with a score:
+
+    * 9 rows: ``(absent)``
+    * 5 rows: ``score = 999, 999, 999, -1, -1``
+    * 6 rows: ``school = school in small letters + a space``
+    * 12 rows: ``(the row twice)``
+    * 3 rows: ``(the row twice, once with score + 10)``
+
+    Parameters
+    ----------
+    growth : pandas.DataFrame
+        As :func:`simulate_growth` returns it, with at least 35 scores; it is not changed.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The spoilt table, ``len(growth) + 6`` rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> growth = simulate_growth(GrowthDesign(), np.random.default_rng(1))
+    >>> len(spoil_scores(growth, np.random.default_rng(2))) - len(growth)
+    6
+
+    See Also
+    --------
+    simulate_growth : The clean table.
+    """
+    growth = check_dataframe("growth", growth)
+    check_columns("growth", growth, ["school", "score"])
+    check_numeric("growth", growth, ["score"])
+    is_text = all(isinstance(label, str) for label in growth["school"])
+    if isinstance(growth["school"].dtype, pd.CategoricalDtype) or not is_text:
+        rule, advice = "must have text in 'school'", "Convert it with astype(str)."
+        raise course_error("growth", rule, f"type {growth['school'].dtype}", advice)
+    check_rng("rng", rng)
+    clean = growth.reset_index(drop=True)
+    scored = clean.index[clean["score"].notna()]
+    if len(scored) < 35:
+        rule = "must have at least 35 scores, one for each planted fault"
+        raise course_error("growth", rule, len(scored), "Simulate more students.")
+    chosen = np.split(rng.permutation(scored)[:35], [9, 14, 20, 32])
+    absent, wrong, relabelled, copied, retyped = chosen
+    spoilt = clean.astype({"score": float})
+    spoilt.loc[wrong, "score"] = [999.0, 999.0, 999.0, -1.0, -1.0]
+    spoilt.loc[relabelled, "school"] = clean.loc[relabelled, "school"].str.lower() + " "
+    second = clean.loc[retyped].assign(score=clean.loc[retyped, "score"] + 10)
+    rows = pd.concat([spoilt.drop(index=absent), clean.loc[copied], second])
+    return rows.sample(frac=1, random_state=rng, ignore_index=True)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ SHORT = {"n_filters": 2, "width": 3, "n_epochs": 1}
 NET = explain.train_net(IMAGES, LABELS, n_classes=3, rng=np.random.default_rng(1), **SHORT)
 WIDE = pd.DataFrame({"id": [1, 2, 3], "s1": [1.0, 2.0, 3.0], "s2": [2.0, 3.0, 5.0]})
 LONG = reshape.to_long(WIDE, "s", id="id")
+SCORES = datasets.load("school_growth")
 RECORDS = [{"user": "U1", "orders": [{"id": 7, "price": 2.5}, {"id": 8, "price": 1.0}]}]
 BAND = pd.DataFrame({"x": [0.0, 1.0, 2.0], "lower": -1.0, "upper": 1.0})
 TABLE = FIT.fixed_table().rename(columns=str)
@@ -104,6 +105,14 @@ CALLS = {
     "grouped_scatter": {"data": DATA, "x": "t", "y": "y", "group": "g", "ax": new_ax},
     "interval_plot": {"data": EFFECTS, "name": "t", "ax": new_ax, "by": "arm"},
     "interval_table": {"estimates": MODES, "std_errors": MODES.abs(), "term": "t"},
+    "level_slopes": {
+        "data": DATA,
+        "x": "x",
+        "y": "y",
+        "group": "g",
+        "params": {"Intercept": 1.0, "x_within": 1.0, "x_between": 2.0},
+        "ax": new_ax,
+    },
     "missingness_map": {"data": DATA, "levels": "g", "ax": new_ax},
     "pooling_plot": {"start": COEF, "end": COEF, "ax": new_ax, "x": "Intercept", "y": "t"},
     "qq_plot": {"data": DATA, "column": "y", "ax": new_ax},
@@ -171,12 +180,13 @@ CALLS = {
     "hausman": {"fe": PANEL.fe, "re": PANEL.re},
     "encode_levels": {"data": DATA, "levels": ["k", "g"]},
     "flatten_nested": {"records": RECORDS, "path": ["orders"], "keys": ["user", "id"]},
-    "impute_within": {"data": DATA, "columns": "x", "by": "g"},
     "to_long": {"data": WIDE, "stubs": "s", "id": "id"},
+    "table_report": {"data": DATA, "key": "g", "parents": {"g": "g"}, "value": "y"},
     "to_wide": {"data": LONG, "values": "s", "id": "id"},
     "variance_by_level": {"data": DATA, "columns": ["x"], "by": "g"},
     "within_between": {"data": DATA, "columns": ["x"], "by": "g"},
     "simulate_growth": {"design": GrowthDesign(), "rng": generator},
+    "spoil_scores": {"growth": SCORES, "rng": generator},
     "simulate_orders": {"n_users": 4, "rng": generator},
     "simulate_random_slopes": {"design": RandomSlopeDesign(), "rng": generator},
 }

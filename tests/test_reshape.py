@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from course_lib.datasets import load
 from course_lib.errors import CourseError
-from course_lib.reshape import impute_within, own_lines, variance_by_level, within_between
+from course_lib.reshape import own_lines, table_report, variance_by_level, within_between
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_the_parts_add_up(values, missing):
     np.testing.assert_allclose(parts, data["x"].var(ddof=0), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("function", [within_between, variance_by_level, impute_within])
+@pytest.mark.parametrize("function", [within_between, variance_by_level])
 @pytest.mark.parametrize(
     ("change", "columns", "by", "message"),
     [
@@ -142,7 +142,7 @@ def test_bad_input(pupils, function, change, columns, by, message):
         function(pupils.assign(**change), columns, by=by)
 
 
-@pytest.mark.parametrize("function", [within_between, variance_by_level, impute_within])
+@pytest.mark.parametrize("function", [within_between, variance_by_level])
 def test_bad_data(pupils, function):
     with pytest.raises(CourseError, match="must be a pandas DataFrame"):
         function({"ses": [1]}, "ses", by="school")
@@ -161,45 +161,46 @@ def test_a_column_without_values(pupils):
         variance_by_level(pupils.assign(ses=np.nan), "ses", by="school")
 
 
-# impute_within
+# table_report
+
+PARENTS = {"child": "class", "class": "school"}
 
 
-def test_impute_within_fills_with_the_mean_of_the_group(pupils):
-    pupils.loc[[1, 3], "ses"] = np.nan
-    filled, report = impute_within(pupils, "ses", by="school")
-    assert filled["ses"].tolist() == [1.0, 1.0, 4.0, 6.5, 9.0]
-    assert report.to_dict("records") == [
-        {"column": "ses", "n_missing": 2, "n_filled": 2, "n_left": 0, "n_groups_empty": 0}
-    ]
-    assert pupils["ses"].isna().sum() == 2  # the argument is left alone
+@pytest.fixture
+def waves():
+    return pd.DataFrame(
+        {
+            "school": ["A", "A", "A", "a"],
+            "class": ["A1", "A1", "A1", "A1"],
+            "child": ["x", "x", "y", None],
+            "wave": [1, 1, 1, 2],
+            "score": [5.0, 6.0, np.nan, 8.0],
+        }
+    )
 
 
-def test_impute_within_leaves_and_counts_groups_with_nothing_observed(pupils):
-    pupils.loc[[0, 2, 3, 4], "ses"] = np.nan
-    filled, report = impute_within(pupils, ["ses", "public"], by="school")
-    np.testing.assert_array_equal(filled["ses"], [3.0, 3.0, np.nan, np.nan, np.nan])
-    assert report["n_missing"].tolist() == [4, 0]
-    assert report["n_filled"].tolist() == [1, 0]
-    assert report["n_left"].tolist() == [3, 0]
-    assert report["n_groups_empty"].tolist() == [1, 0]
-    assert filled["public"].dtype == pupils["public"].dtype  # nothing missing: type kept
+def test_table_report_counts_by_hand(waves):
+    assert table_report(waves, ["child", "wave"], PARENTS, "score").to_dict() == {
+        "rows": 4,
+        "rows with a missing key": 1,
+        "rows with a repeated key": 2,
+        "number of child": 2,
+        "number of class": 1,
+        "number of school": 2,
+        "child with several class": 0,
+        "class with several school": 1,
+        "observed score": 3,
+        "sum of score": 19,
+    }
 
 
-def test_impute_within_shrinks_the_variance_within_groups(pupils):
-    pupils.loc[2, "ses"] = np.nan
-    filled, _ = impute_within(pupils, "ses", by="school")
-    observed = pupils.dropna(subset="ses")
-
-    def within(data):
-        return variance_by_level(data, "ses", by="school")["variance"].iloc[0]
-
-    assert within(filled) < within(observed)
-
-
-def test_impute_within_nullable_integers_become_float(pupils):
-    pupils["n"] = pd.array([1, None, 2, 3, None], dtype="Int64")
-    filled, _ = impute_within(pupils, "n", by="school")
-    assert filled["n"].tolist() == [1.0, 1.0, 2.0, 3.0, 2.5]
+def test_table_report_leaves_its_input_alone_and_takes_categories(waves):
+    kinds = waves.astype({"school": "category", "class": "category", "score": "Float64"})
+    before = kinds.copy()
+    report = table_report(kinds, ["child", "wave"], PARENTS, "score")
+    pd.testing.assert_frame_equal(kinds, before)
+    assert report["class with several school"] == 1
+    assert report["sum of score"] == 19
 
 
 # own_lines
@@ -261,3 +262,18 @@ def test_own_lines_bad_input(visits, arguments, message):
         own_lines(visits, *arguments)
     with pytest.raises(CourseError, match="group: "):
         own_lines(visits.assign(who=visits["who"].replace("c", None)), "ms", "day", "who")
+
+
+@pytest.mark.parametrize(
+    ("key", "parents", "value", "message"),
+    [
+        (["child", "wav"], {}, "score", "Perhaps you want 'wave'"),
+        ([], {}, "score", "key: must name at least one"),
+        ("child", {"child": "clas"}, "score", "parents: .*'clas'"),
+        ("child", ["child"], "score", "parents: must be a dict"),
+        ("child", {}, "school", "value: must name numeric"),
+    ],
+)
+def test_table_report_bad_input(waves, key, parents, value, message):
+    with pytest.raises(CourseError, match=message):
+        table_report(waves, key, parents, value)

@@ -13,6 +13,7 @@ from course_lib.simulate import (
     simulate_orders,
     simulate_panels,
     simulate_random_slopes,
+    spoil_scores,
 )
 
 QUIET = {
@@ -414,3 +415,37 @@ def test_panels_say_what_is_wrong(change, words):
         simulate_panels(RandomSlopeDesign(), 2, 1)
     with pytest.raises(CourseError, match="design"):
         simulate_panels({}, 2, np.random.default_rng(1))
+
+
+def test_spoil_scores_plants_what_it_says():
+    clean = simulate_growth(GrowthDesign(), np.random.default_rng(1))
+    before = clean.copy()
+    spoilt = spoil_scores(clean, np.random.default_rng(2))
+    pd.testing.assert_frame_equal(clean, before)
+    key = ["student_id", "time"]
+    assert len(spoilt) == 1200 - 9 + 12 + 3
+    assert len(spoilt[key].drop_duplicates()) == 1200 - 9
+    assert spoilt.duplicated().sum() == 12
+    twice = spoilt.drop_duplicates()
+    twice = twice[twice.duplicated(key, keep=False)].groupby(key)["score"]
+    np.testing.assert_allclose(twice.max() - twice.min(), [10, 10, 10])
+    assert spoilt["score"].isin([999]).sum() == 3
+    assert spoilt["score"].isin([-1]).sum() == 2
+    assert spoilt["school"].str.fullmatch(r"s\d\d ").sum() == 6
+    assert list(spoilt.columns) == list(clean.columns)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.head(30), "growth: must have at least 35 scores"),
+        (lambda table: table.drop(columns="school"), "'school'"),
+        (lambda table: table.to_numpy(), "growth: must be a pandas DataFrame"),
+    ],
+)
+def test_spoil_scores_bad_input(change, message):
+    clean = simulate_growth(GrowthDesign(), np.random.default_rng(1))
+    with pytest.raises(CourseError, match=message):
+        spoil_scores(change(clean), np.random.default_rng(2))
+    with pytest.raises(CourseError, match="rng: must be a numpy.random.Generator"):
+        spoil_scores(clean, 42)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 
 import numpy as np
 import pandas as pd
@@ -10,68 +11,102 @@ import pandas as pd
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
 from course_lib.mixed.result import lmer
-from course_lib.reshape import (
-    flatten_nested,
-    impute_within,
-    to_wide,
-    variance_by_level,
-    within_between,
-)
+from course_lib.reshape import to_wide, within_between
 
 __all__ = ["EXERCISES"]
 
-AGES = (8, 14)  # exercise 4.2: first and last age
-SECTOR = "Catholic"  # exercise 4.4
+AGES = (8, 14)  # exercise 4.4: first and last age
+SECTOR = "Catholic"  # exercise 4.6
+REPORT = """child,wave,score
+C1,1,12
+C1,2,14
+c1 ,2,14
+C1,3,15
+C2,1,9
+C2,2,99
+C2,3,13
+C3,1,11
+C3,1,17
+C3,2,3
+C4,1,8
+C4,2,10
+C4,3,
+C4,2,10
+C5,1,16
+C5,3,19
+"""  # exercise 4.1: the table as the chapter shows it
 
 
 @functools.cache
-def items() -> pd.DataFrame:
-    """Return the shop's items, one row each, with what each row costs."""
-    rows, _ = flatten_nested(
-        load("orders"), ["orders", "items"], ["user", "id", "name"], empty="drop"
-    )
-    return rows.assign(cost=rows["items_price"] * rows["items_quantity"])
+def balance(mend_labels: bool = True, first_wins: bool = False) -> dict[str, int]:
+    """Clean the report of exercise 4.1 and count, in the order of the chapter."""
+    table = pd.read_csv(io.StringIO(REPORT))
+    if mend_labels:
+        table["child"] = table["child"].str.strip().str.upper()
+    key = ["child", "wave"]
+    distinct = table.drop_duplicates()
+    twice = distinct.duplicated(key, keep=False)
+    unknown = distinct["score"].mask(twice & (not first_wins))
+    single = distinct.assign(score=unknown).drop_duplicates(key)
+    impossible = single["score"].notna() & ~single["score"].between(0, 20)
+    children = table["child"].nunique()
+    return {
+        "copies": len(table) - len(distinct),
+        "contradictions": len(distinct) - len(single),
+        "impossible": int(impossible.sum()),
+        "absent": 3 * children - len(single),
+        "known": int((single["score"].notna() & ~impossible).sum()),
+    }
 
 
-def mean_cost(keys: list[str], column: str = "cost") -> float:
-    """Mean over the units that `keys` name of the sum of a column."""
-    return float(items().groupby(keys)[column].sum().mean())
+def wrong(entry: str, count: int) -> dict[str, int]:
+    """Return the balance sheet with one entry wrong."""
+    return balance() | {entry: count}
 
 
-def sums_multiplied() -> float:
-    """Mean over the orders of the sum of prices times the sum of quantities."""
-    sums = items().groupby(["user", "orders_id"])[["items_price", "items_quantity"]].sum()
-    return float((sums["items_price"] * sums["items_quantity"]).mean())
-
-
-def growths(sex: str | None = None) -> pd.Series:
+@functools.cache
+def growths() -> pd.Series:
     """Return each child's growth from the first to the last age (mm)."""
-    wide = ages_apart(sex)
+    wide = to_wide(load("orthodont"), "distance", id="Subject", wave="age")
     return wide[f"distance{AGES[1]}"] - wide[f"distance{AGES[0]}"]
 
 
-def ages_apart(sex: str | None = None) -> pd.DataFrame:
-    """Return the orthodont data with one row per child, all or of one sex."""
-    wide = to_wide(load("orthodont"), "distance", id="Subject", wave="age")
-    return wide if sex is None else wide[wide["Sex"] == sex]
+@functools.cache
+def growth_model() -> tuple[float, float, float]:
+    """Return sd of the true growths, sd of the children's predicted ones, and σ (mm)."""
+    fit = lmer("distance ~ age + (age | Subject)", load("orthodont"))
+    years = AGES[1] - AGES[0]
+    sd = fit.cov_re["Subject"].loc["age", "age"] ** 0.5
+    return years * sd, years * fit.coef()["Subject"]["age"].std(), fit.scale**0.5
+
+
+def total_growth() -> float:
+    """Return the model's mean growth over the years (mm): its fixed slope times the years."""
+    fit = lmer("distance ~ age + (age | Subject)", load("orthodont"))
+    return float((AGES[1] - AGES[0]) * fit.fe_params["age"])
+
+
+def slope_sd_by_root() -> float:
+    """Return the sd of the slopes times the root of the years, a wrong answer."""
+    return growth_model()[0] / (AGES[1] - AGES[0]) ** 0.5
 
 
 @functools.cache
 def slope_of_age(way: str, sex: str = "Female", effects: str = "1") -> float:
     """Fit the slope (mm per year) when the last distances of one sex are missing.
 
-    `way` is "left", "own mean", "grand mean", "age mean" or "nothing missing"; `effects` are
+    `way` is "open", "own mean", "grand mean", "age mean" or "nothing missing"; `effects` are
     those that vary between children.
     """
     data = load("orthodont")
     gap = (data["age"] == AGES[1]) & (data["Sex"] == sex) & (way != "nothing missing")
-    data["distance"] = data["distance"].mask(gap)
-    if way == "own mean":
-        data, _ = impute_within(data, "distance", by="Subject")
-    if way == "grand mean":
-        data["distance"] = data["distance"].fillna(data["distance"].mean())
-    if way == "age mean":
-        data, _ = impute_within(data, "distance", by="age")
+    known = data["distance"].mask(gap)
+    means = {
+        "own mean": known.groupby(data["Subject"]).transform("mean"),
+        "age mean": known.groupby(data["age"]).transform("mean"),
+        "grand mean": known.mean(),
+    }
+    data["distance"] = known.fillna(means[way]) if way in means else known
     return float(lmer(f"distance ~ age + ({effects} | Subject)", data).fe_params["age"])
 
 
@@ -81,24 +116,24 @@ def filled_minus(way: str, filling: str = "own mean") -> float:
 
 
 def effect_of_filling(sex: str = "Female", effects: str = "1") -> float:
-    """Slope with the gaps of one sex filled minus slope with these gaps left."""
-    return slope_of_age("own mean", sex, effects) - slope_of_age("left", sex, effects)
+    """Slope with the gaps of one sex filled minus slope with these gaps open."""
+    return slope_of_age("own mean", sex, effects) - slope_of_age("open", sex, effects)
 
 
-def plain_slope_left() -> float:
-    """Slope of age by least squares, children ignored, with the girls' gaps left."""
+def plain_slope_open() -> float:
+    """Slope of age by least squares, children ignored, with the girls' gaps open."""
     data = load("orthodont")
     known = data[(data["age"] != AGES[1]) | (data["Sex"] != "Female")]
     return float(np.polyfit(known["age"], known["distance"], 1)[0])
 
 
 @functools.cache
-def ses_slopes(sector: str | None = None) -> pd.Series:
+def ses_slopes(sector: str | None = None, effects: str = "1") -> pd.Series:
     """Return the within, between and single slope of SES, in all schools or one sector."""
     data = load("hsb82")
     data = data if sector is None else data[data["sector"] == sector]
     split = within_between(data, "ses", by="school")
-    both = lmer("mAch ~ ses_within + ses_between + (1 | school)", split).fe_params
+    both = lmer(f"mAch ~ ses_within + ses_between + ({effects} | school)", split).fe_params
     single = lmer("mAch ~ ses + (1 | school)", split).fe_params["ses"]
     return pd.Series(
         {"within": both["ses_within"], "between": both["ses_between"], "single": single}
@@ -111,156 +146,101 @@ def contextual(sector: str | None = None) -> float:
     return float(slopes["between"] - slopes["within"])
 
 
-def sector_split() -> pd.DataFrame:
-    """Return the schools of the sector, SES split."""
-    data = load("hsb82")
-    return within_between(data[data["sector"] == SECTOR], "ses", by="school")
-
-
 def contextual_error() -> float:
     """Return the standard error of the contextual effect in the sector."""
-    fit = lmer("mAch ~ ses + ses_between + (1 | school)", sector_split())
+    data = load("hsb82")
+    split = within_between(data[data["sector"] == SECTOR], "ses", by="school")
+    fit = lmer("mAch ~ ses + ses_between + (1 | school)", split)
     return float(fit.bse_fe["ses_between"])
 
 
-def contextual_plain() -> float:
-    """Contextual effect in the sector by least squares, students as independent."""
-    split = sector_split()
-    x = np.column_stack([np.ones(len(split)), split["ses"], split["ses_between"]])
-    return float(np.linalg.lstsq(x, split["mAch"].to_numpy())[0][2])
-
-
-def share_of_schools(formula: str) -> float:
-    """Share of a model's variance that lies in the schools' intercepts."""
-    fit = lmer(formula, load("hsb82"))
-    var_schools = fit.cov_re["school"].iloc[0, 0]
-    return float(var_schools / (var_schools + fit.scale))
-
-
-def weight_of_between() -> float:
-    """Weight λ with single = λ between + (1 − λ) within."""
-    slopes = ses_slopes()
-    return float((slopes["single"] - slopes["within"]) / contextual())
-
-
-def share_between(column: str) -> float:
-    """Share of the variance of a column that lies between schools."""
-    table = variance_by_level(load("hsb82"), column, by="school").set_index("level")
-    return float(table.loc["between", "share"])
+def adjusted() -> float:
+    """Contextual effect in all schools with the sector in the model."""
+    split = within_between(load("hsb82"), "ses", by="school")
+    fit = lmer("mAch ~ ses + ses_between + sector + (1 | school)", split)
+    return float(fit.fe_params["ses_between"])
 
 
 EXERCISES = (
     Exercise(
         id="4.1",
-        question="What does an order of the shop cost on average, in euro?",
-        right=lambda: mean_cost(["user", "orders_id"]),
-        success="a mean over the orders, each named by its user and its number together.",
-        wanted="a mean cost in euro",
+        question="What is the balance sheet of the report on five children?",
+        right=balance,
+        success="15 rows should be there, and each is accounted for: known, empty in "
+        "the report, contradicting, impossible or absent. A score of 3 is rare, but possible.",
+        kind="mapping",
+        tolerance=1e-9,
+        wanted="a count for each entry",
         mistakes=(
             Mistake(
-                lambda: mean_cost(["orders_id"]),
-                "you put together the orders that share a number. What names an order?",
+                lambda: balance(mend_labels=False),
+                "you cleaned well, but before the labels were written alike. Which two labels "
+                "are one child?",
             ),
             Mistake(
-                lambda: items()["cost"].sum(),
-                "that is what all orders cost together. What does one cost on average?",
+                lambda: wrong("copies", balance(mend_labels=False)["copies"]),
+                "a copy with a badly written label was missed. Which step must come first?",
             ),
             Mistake(
-                sums_multiplied,
-                "you multiplied the sum of the prices by the sum of the quantities. Multiply "
-                "row by row, then sum.",
+                lambda: wrong("absent", balance(mend_labels=False)["absent"]),
+                "you expected rows for six children. Which two labels are one child?",
             ),
             Mistake(
-                lambda: items()["cost"].mean(),
-                "that is what an item of an order costs on average, one level too low.",
+                lambda: wrong("absent", balance()["absent"] + 1),
+                "a row whose score is empty is there; it is not absent.",
             ),
             Mistake(
-                lambda: mean_cost(["user"]),
-                "that is what a user spends on average, one level too high.",
+                lambda: wrong("known", balance(first_wins=True)["known"]),
+                "you kept one of two contradicting scores. Nothing says which is right.",
             ),
             Mistake(
-                lambda: mean_cost(["user", "orders_id"], "items_price"),
-                "the prices are summed without the quantities.",
+                lambda: wrong("known", balance()["known"] + 2),
+                "you counted both of two contradicting scores as known.",
             ),
             Mistake(
-                lambda: items().groupby(["user", "orders_id"])["cost"].sum().median(),
-                "that is the median order. The question is about the mean.",
+                lambda: wrong("impossible", balance()["impossible"] + 1),
+                "you took a rare score for an impossible one. What are the limits?",
             ),
             Mistake(
-                lambda: items()["cost"].sum() / len(load("orders")),
-                "that is the mean over all users of the list, also those without an order.",
-            ),
-            Mistake(
-                lambda: (
-                    items().groupby(["user", "orders_id"])["cost"].sum().groupby("user").mean()
-                ).mean(),
-                "that is the mean over users of their mean order: a user with one order counts "
-                "as much as a user with four. The question is about orders.",
+                lambda: wrong("contradictions", balance()["contradictions"] + 2),
+                "equal rows do not contradict each other. Count pairs with different scores.",
             ),
         ),
     ),
     Exercise(
         id="4.2",
-        question="What is the standard deviation of the 27 children's growths from age "
-        f"{AGES[0]} to {AGES[1]}, in mm?",
-        right=lambda: growths().std(),
-        success="that is how much children differ: one difference a child, then the spread. "
-        "(Dividing by 27 in place of 26 gives nearly the same number, and is accepted.)",
-        tolerance=0.02,
-        wanted="a standard deviation in mm",
+        question="In which study is the slope right on average, and the usual interval perhaps "
+        "too narrow?",
+        right=lambda: "C",
+        success="what ended the forms is a pain score that the table still holds, so the slope "
+        "is right on average; and as earlier responses decide who stays, the profile interval "
+        "is the one to report.",
+        kind="choice",
+        options=("A", "B", "C", "D"),
         mistakes=(
             Mistake(
-                lambda: growths().mean(),
-                "that is how much they grow on average. How much do they differ?",
+                lambda: "A",
+                "rain in the post knows nothing of pain. These scores are missing by accident, "
+                "and then the usual interval did well.",
             ),
             Mistake(
-                lambda: growths().var(), "that is the variance, in mm². Take its square root."
+                lambda: "B",
+                "the reason is the pain of that very day, and it is lost with the form. Is the "
+                "slope right on average then?",
             ),
             Mistake(
-                lambda: growths().std() / (AGES[1] - AGES[0]),
-                "that is the spread of the growth per year. The question is about all the "
-                f"years from {AGES[0]} to {AGES[1]}.",
+                lambda: "D",
+                "a lottery knows nothing of pain. These scores are missing by accident, though "
+                "they are many.",
             ),
-            Mistake(lambda: growths().std() / 10, "that is in cm. Give it in mm."),
-            Mistake(
-                lambda: ages_apart()[f"distance{AGES[1]}"].std(),
-                f"that is the spread of the distances at {AGES[1]}, not of the growth.",
-            ),
-            Mistake(
-                lambda: load("orthodont").groupby("Subject")["distance"].diff().std(),
-                "that is the spread of the steps of two years. Take the whole growth of each "
-                "child.",
-            ),
-            Mistake(
-                lambda: growths().sem(),
-                "that is the standard error of the mean growth, not the spread of children.",
-            ),
-            Mistake(
-                lambda: np.hypot(*(ages_apart()[f"distance{age}"].std() for age in AGES)),
-                "you added the variances of the two ages, as if they were measured on "
-                "different children. Take each child's own difference first.",
-            ),
-            Mistake(
-                lambda: float(
-                    np.subtract(*(ages_apart()[f"distance{age}"].std() for age in AGES[::-1]))
-                ),
-                "that is the difference of two spreads. The question is about the spread of "
-                "the differences.",
-            ),
-            Mistake(
-                lambda: load("orthodont")["distance"].std(),
-                "that is the spread of all distances, at all ages.",
-            ),
-            Mistake(lambda: growths("Male").std(), "those are the boys alone."),
-            Mistake(lambda: growths("Female").std(), "those are the girls alone."),
         ),
     ),
     Exercise(
         id="4.3",
-        question="How much does filling change the slope (filled minus left, in mm per year)?",
-        right=lambda: filled_minus("left"),
+        question="How much does filling change the slope (filled minus open, in mm per year)?",
+        right=lambda: filled_minus("open"),
         success="the filled distances are those of younger girls, and they flatten the growth. "
-        "But the slope with the gaps left is not that of the complete data either; it is too "
+        "But the slope with the gaps open is not that of the complete data either; it is too "
         "steep. Sex decides about the gaps, and the model does not use it. Fit `age * Sex` to "
         "the gaps: the girls' slope is then nearly the complete one. (Filling with the mean of "
         "all girls gives the same number as the child's own mean; the solution says why.)",
@@ -268,27 +248,27 @@ EXERCISES = (
         wanted="a difference of two slopes, in mm per year",
         mistakes=(
             Mistake(
-                lambda: -filled_minus("left"),
-                "left minus filled. The question asks for it the other way round.",
+                lambda: -filled_minus("open"),
+                "open minus filled. The question asks for it the other way round.",
             ),
             Mistake(
                 lambda: slope_of_age("own mean"),
                 "that is the slope with the gaps filled. What is it to be compared with?",
             ),
             Mistake(
-                lambda: slope_of_age("left"),
-                "that is the slope with the gaps left. What is it to be compared with?",
+                lambda: slope_of_age("open"),
+                "that is the slope with the gaps open. What is it to be compared with?",
             ),
             Mistake(
-                lambda: slope_of_age("own mean") / slope_of_age("left"),
+                lambda: slope_of_age("own mean") / slope_of_age("open"),
                 "that is a ratio of the two slopes. Give their difference.",
             ),
             Mistake(
-                lambda: 100 * filled_minus("left") / slope_of_age("left"),
+                lambda: 100 * filled_minus("open") / slope_of_age("open"),
                 "that is the change in per cent. Give it in mm per year.",
             ),
             Mistake(
-                lambda: (AGES[1] - AGES[0]) * filled_minus("left"),
+                lambda: (AGES[1] - AGES[0]) * filled_minus("open"),
                 f"that is the change of the growth from {AGES[0]} to {AGES[1]}. Give it per "
                 "year.",
             ),
@@ -302,20 +282,20 @@ EXERCISES = (
                 "intercept alone.",
             ),
             Mistake(
-                lambda: slope_of_age("own mean") - plain_slope_left(),
-                "your slope with the gaps left is that of plain regression. Use the mixed "
+                lambda: slope_of_age("own mean") - plain_slope_open(),
+                "your slope with the gaps open is that of plain regression. Use the mixed "
                 "model both times.",
             ),
             Mistake(
-                lambda: slope_of_age("left") - slope_of_age("nothing missing"),
+                lambda: slope_of_age("open") - slope_of_age("nothing missing"),
                 "you compared the gaps with the complete data. Where is the filling?",
             ),
             Mistake(
-                lambda: filled_minus("left", "grand mean"),
+                lambda: filled_minus("open", "grand mean"),
                 "you filled with the mean of all children. Take each child's own.",
             ),
             Mistake(
-                lambda: filled_minus("left", "age mean"),
+                lambda: filled_minus("open", "age mean"),
                 "you filled with the mean of the others at that age. Take each child's own "
                 "mean.",
             ),
@@ -327,11 +307,94 @@ EXERCISES = (
     ),
     Exercise(
         id="4.4",
+        question="What is the standard deviation of the children's true growth from age "
+        f"{AGES[0]} to {AGES[1]}, in mm, as the model estimates it?",
+        right=lambda: growth_model()[0],
+        success="the raw differences scatter more, because each holds the noise of two "
+        "measurements; the model takes noise and children apart.",
+        wanted="a standard deviation in mm",
+        mistakes=(
+            Mistake(
+                lambda: growths().std(),
+                "that is the spread of the raw differences. It holds the noise of two "
+                "measurements as well.",
+            ),
+            Mistake(
+                lambda: growth_model()[1],
+                "that is the spread of the children's predicted growths. They are shrunken, so "
+                "they scatter less than the true ones.",
+            ),
+            Mistake(
+                lambda: growth_model()[0] / (AGES[1] - AGES[0]),
+                "that is the spread per year. The question is about all the years from "
+                f"{AGES[0]} to {AGES[1]}.",
+            ),
+            Mistake(
+                lambda: growth_model()[0] ** 2,
+                "that is the variance, in mm². Take its square root.",
+            ),
+            Mistake(
+                lambda: (growth_model()[0] / (AGES[1] - AGES[0])) ** 2 * (AGES[1] - AGES[0]),
+                "you multiplied the variance of the slopes by the years. First take its square "
+                "root.",
+            ),
+            Mistake(
+                lambda: growth_model()[2],
+                "that is the residual standard deviation, the noise of one measurement.",
+            ),
+            Mistake(
+                lambda: (growths().var() - growth_model()[2] ** 2) ** 0.5,
+                "you took away the noise of one measurement. A difference holds the noise of "
+                "two.",
+            ),
+            Mistake(
+                total_growth,
+                "that is the fixed slope times six: how much they grow on average. How much do "
+                "they differ?",
+            ),
+            Mistake(
+                slope_sd_by_root,
+                "you multiplied the standard deviation of the slopes by the root of the years. "
+                "A slope grows by the years themselves.",
+            ),
+            Mistake(
+                lambda: growths().mean(),
+                "that is how much they grow on average. How much do they differ?",
+            ),
+        ),
+    ),
+    Exercise(
+        id="4.5",
+        question="Which of the four sentences do the data permit?",
+        right=lambda: "C",
+        success="it compares students and says nothing about what would happen to one of them.",
+        kind="choice",
+        options=("A", "B", "C", "D"),
+        mistakes=(
+            Mistake(
+                lambda: "A",
+                "nobody was moved in this survey. Schools with a higher mean differ in more "
+                "than their SES.",
+            ),
+            Mistake(
+                lambda: "B",
+                "nobody changed any family's SES, and the slope between schools says what goes "
+                "together, not what would follow.",
+            ),
+            Mistake(
+                lambda: "D",
+                "this slope is a mixture of two comparisons. Which slope compares students "
+                "inside a school?",
+            ),
+        ),
+    ),
+    Exercise(
+        id="4.6",
         question="How large is the contextual effect of SES in the Catholic schools, in points "
         "of mathematics?",
         right=lambda: contextual(SECTOR),
-        success="so many points between two students of equal SES, in Catholic schools whose "
-        "mean SES is one point apart.",
+        success="so many points lie, on average, between two students of equal SES in Catholic "
+        "schools whose mean SES is one point apart.",
         tolerance=0.005,
         wanted="a difference in points of mathematics",
         mistakes=(
@@ -342,19 +405,16 @@ EXERCISES = (
             Mistake(lambda: ses_slopes(SECTOR)["within"], "that is the within slope."),
             Mistake(
                 lambda: -contextual(SECTOR),
-                "within minus between. It is the other way round.",
+                "that is within minus between. It is the other way round.",
             ),
             Mistake(
                 contextual_error,
                 "that is the standard error of the contextual effect.",
             ),
             Mistake(
-                contextual_plain,
-                "that is from plain regression, without an intercept for each school.",
-            ),
-            Mistake(
-                lambda: contextual(SECTOR) - contextual("Public"),
-                "that is how much the sectors differ. The question is about one of them.",
+                adjusted,
+                "that is the effect in all schools, with the sector held constant. Choose the "
+                "Catholic schools first.",
             ),
             Mistake(
                 lambda: ses_slopes()["between"],
@@ -362,7 +422,7 @@ EXERCISES = (
                 "effect is a difference.",
             ),
             Mistake(contextual, "that is the contextual effect in all schools."),
-            Mistake(lambda: contextual("Public"), "that is for the public schools."),
+            Mistake(lambda: contextual("Public"), "that is the effect in the public schools."),
             Mistake(
                 lambda: ses_slopes(SECTOR)["between"] - ses_slopes(SECTOR)["single"],
                 "you subtracted the slope of the model with ses alone, which is a mixture. "
@@ -372,49 +432,20 @@ EXERCISES = (
                 lambda: ses_slopes(SECTOR)["single"],
                 "that is the slope of the model with ses alone, a mixture of the two levels.",
             ),
-        ),
-    ),
-    Exercise(
-        id="4.5",
-        question="Which weight has the between slope in the mixed model with ses alone?",
-        right=weight_of_between,
-        success="so little does the mixed model trust the comparison of schools when it must "
-        "use one slope for both levels; plain regression trusts it several times as much.",
-        tolerance=0.02,
-        wanted="a proportion between 0 and 1",
-        mistakes=(
-            Mistake(lambda: 1 - weight_of_between(), "that is the weight of the within slope."),
             Mistake(
-                lambda: round(weight_of_between(), 1), "this is rounded. Give three decimals."
+                lambda: (
+                    ses_slopes(SECTOR, "ses")["between"] - ses_slopes(SECTOR, "ses")["within"]
+                ),
+                "you let the slope of ses differ between schools. The question asks for a "
+                "random intercept alone.",
             ),
             Mistake(
-                lambda: share_of_schools("mAch ~ ses + (1 | school)"),
-                "that is the schools' share of the variance of mathematics in the model. The "
-                "weight is found from the three slopes.",
-            ),
-            Mistake(
-                lambda: share_of_schools("mAch ~ 1 + (1 | school)"),
-                "that is the schools' share of the variance of mathematics. The weight is "
-                "found from the three slopes.",
-            ),
-            Mistake(
-                lambda: share_between("ses"),
-                "that is the weight in the total slope of plain regression.",
-            ),
-            Mistake(
-                lambda: weight_of_between() * contextual() / ses_slopes()["between"],
-                "you divided by the between slope. By how much does the mixture move when "
-                "the weight goes from 0 to 1?",
-            ),
-            Mistake(
-                lambda: weight_of_between() * contextual(),
-                "that is the distance of the mixture from the within slope, in points of "
-                "mathematics. Which part of the way to the between slope is it?",
-            ),
-            Mistake(
-                lambda: ses_slopes()["single"] / ses_slopes()["between"],
-                "that is a ratio of two slopes. Write down the mixture and solve it for the "
-                "weight.",
+                lambda: (
+                    ses_slopes(SECTOR, "ses_within")["between"]
+                    - ses_slopes(SECTOR, "ses_within")["within"]
+                ),
+                "you let the within slope differ between schools. The question asks for a "
+                "random intercept alone.",
             ),
         ),
     ),

@@ -298,6 +298,8 @@ def symptom(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:
         return "the size is too large by an order of magnitude"
     if (orders <= -1).any():
         return "the size is too small by an order of magnitude"
+    if exercise.tolerance <= EXACT:
+        return "too large" if (given > right).all() else "too small"
     return "sign and order of magnitude are right, the number is not"
 
 
@@ -331,8 +333,8 @@ def parts_hint(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:
         for part in np.flatnonzero(wrong)
     ]
     if faults:
-        also = "Also not" if hints else "not"
-        hints.append(f"{also} right: {', '.join(faults)}. {LOOK}")
+        also = "Also not right:" if hints else "look again at"
+        hints.append(f"{also} {', '.join(faults)}. {LOOK}")
     return " ".join(hints)
 
 

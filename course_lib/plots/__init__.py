@@ -12,6 +12,7 @@ from course_lib.plots.estimates import (
 )
 from course_lib.plots.groups import (
     grouped_scatter,
+    level_slopes,
     missingness_map,
     small_multiples,
     spaghetti,
@@ -28,6 +29,7 @@ __all__ = [
     "grouped_scatter",
     "interval_plot",
     "interval_table",
+    "level_slopes",
     "missingness_map",
     "qq_plot",
     "residual_plot",

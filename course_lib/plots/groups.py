@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from course_lib.errors import (
     check_count,
@@ -20,10 +20,13 @@ from course_lib.errors import (
     check_labels,
     check_names,
     check_no_missing,
+    check_number,
     check_type,
     course_error,
+    listing,
 )
 from course_lib.plots.style import (
+    COLOUR,
     COLOURS,
     DASHES,
     GREY,
@@ -48,7 +51,13 @@ from course_lib.plots.style import (
     with_unit,
 )
 
-__all__ = ["grouped_scatter", "missingness_map", "small_multiples", "spaghetti"]
+__all__ = [
+    "grouped_scatter",
+    "level_slopes",
+    "missingness_map",
+    "small_multiples",
+    "spaghetti",
+]
 
 
 def grouped_scatter(
@@ -294,6 +303,97 @@ def spaghetti(
     return label_axes(ax, x, y, units)
 
 
+MOST_SLOPES = 30  # lines that can still be told apart
+
+
+def level_slopes(
+    data: DataFrame,
+    x: str,
+    y: str,
+    group: str,
+    params: Mapping[str, float] | Series,
+    ax: Axes,
+    units: Units = None,
+) -> Axes:
+    """Draw the mean of each group, the within slope through it, and the between line.
+
+    The within slope is drawn over one standard deviation of x in the group to either side;
+    in more than 30 groups only through 30 means, spread evenly from the lowest x to the
+    highest.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation; rows with a missing coordinate are left out.
+    x, y : str
+        Numeric columns.
+    group : str
+        Column of the groups, without missing values.
+    params : Mapping or Series
+        ``fit.fe_params`` of a model with both parts of `x`: "Intercept", ``<x>_within`` and
+        ``<x>_between``.
+    ax : Axes
+        What to draw into.
+    units : dict, optional
+        Unit of a column, for its label.
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or infinite, no point is
+        observed, a group is missing, a coefficient is missing or no number, `ax` is no Axes,
+        or `units` no dict.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"ses": [0.0, 1, 2, 3], "math": [1, 2, 6, 7], "school": list("aabb")})
+    >>> params = {"Intercept": 0.0, "ses_within": 1.0, "ses_between": 2.0}
+    >>> ax = plt.figure().add_subplot()
+    >>> level_slopes(table, "ses", "math", "school", params, ax).get_xlabel()
+    'ses'
+
+    See Also
+    --------
+    course_lib.reshape.within_between : The two parts of a column.
+    """
+    check_ax(ax, units)
+    groups = rows_by_group(data, x, y, group)
+    advice = "Fit both parts: y ~ x_within + x_between + (1 | group)."
+    check_type("params", params, Mapping | Series, "must be a Series or dict", advice)
+    params = dict(params.items())
+    for name in ("Intercept", f"{x}_within", f"{x}_between"):
+        if name not in params:
+            raise course_error("params", f"must hold '{name}'", listing(params), advice)
+        check_number("params", params[name])
+    observed = [rows.dropna(subset=[x, y]) for rows in groups.values()]
+    observed = [rows for rows in observed if len(rows)]
+    means = np.array([[rows[x].mean(), rows[y].mean()] for rows in observed])
+    style = {"color": COLOUR["no pooling"], "lw": 1.5, "alpha": 0.8}
+    chosen = np.arange(len(means))
+    if len(means) > MOST_SLOPES:  # more lines would cover the means
+        places = np.linspace(0, len(means) - 1, MOST_SLOPES).round().astype(int)
+        chosen = np.argsort(means[:, 0], kind="stable")[places]
+    for k in chosen:
+        (x_mean, y_mean), rows = means[k], observed[k]
+        reach = rows[x].std() if len(rows) > 1 else 0.0
+        rise = params[f"{x}_within"] * reach
+        ax.plot([x_mean - reach, x_mean + reach], [y_mean - rise, y_mean + rise], **style)
+    ax.lines[-1].set_label("within slope")
+    dots = {"ms": 4, "color": COLOUR["observed"], "mec": "0.3", "label": f"mean of a {group}"}
+    ax.plot(means[:, 0], means[:, 1], "o", **dots)
+    ends = np.array([means[:, 0].min(), means[:, 0].max()])
+    line = params["Intercept"] + params[f"{x}_between"] * ends
+    ax.plot(ends, line, "--", lw=3, color="black", label="between slope")
+    plain_entries(ax.legend())
+    return label_axes(ax, x, y, units)
+
+
 def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> Axes:
     """Mark the missing values, coded by the level at which they are missing.
 
@@ -330,7 +430,7 @@ def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> A
 
     See Also
     --------
-    course_lib.reshape.impute_within : Fill the gaps, to see what that does.
+    course_lib.reshape.table_report : Count the observed values.
     """
     check_ax(ax)
     data = check_dataframe("data", data)

@@ -1,11 +1,13 @@
 """The exercise checker on made-up exercises, then every exercise of the course on itself."""
 
+import json
 import re
 import subprocess
 import sys
 import types
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,11 @@ import pytest
 from course_lib.datasets import load
 from course_lib.errors import CourseError
 from course_lib.exercises import Exercise, Mistake, Verdict, chapter_02, check, judge, progress
+from course_lib.exercises.chapter_04 import REPORT, balance, contextual, ses_slopes
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
 from course_lib.mixed.result import lmer
+from course_lib.simulate import GrowthDesign, simulate_growth
 
 RIGHT = 12.3456
 NUMBER = Exercise(
@@ -197,8 +201,8 @@ def test_specific_mistake_comes_before_the_general_hint():
     [
         (SEQUENCE, [612.0], "give 2 numbers; this is 1"),
         (SEQUENCE, [35.0, 612.0], "order"),
-        (SEQUENCE, (612.0, 99.0), "not right: number 2 (sign and order"),
-        (SEQUENCE, [-1.0, 7.0], "not right: number 1 (the sign is not right), number 2 (sign"),
+        (SEQUENCE, (612.0, 99.0), "look again at number 2 (sign and order"),
+        (SEQUENCE, [-1.0, 7.0], "look again at number 1 (the sign is not right), number 2"),
         (SEQUENCE, [-612.0, -35.0], "the size is right, the sign is not"),
         (MAPPING, 10.47, "by name, in a dict or a Series"),
         (MAPPING, {"Intercept": 251.4}, "no value named 'Days'"),
@@ -206,7 +210,7 @@ def test_specific_mistake_comes_before_the_general_hint():
         (
             MAPPING,
             {"Intercept": 251.4, "Days": 1.0},
-            "not right: 'Days' (the size is too",
+            "look again at 'Days' (the size is too",
         ),
         (MAPPING, {"Intercept": 0.2514, "Days": 2.0}, "'Intercept' (off by a factor of 100"),
         (MAPPING, {"Intercept": 7.0, "Days": -2.0}, "'Days' (the sign is not right)"),
@@ -588,3 +592,66 @@ def test_slope_of_subject_335_cannot_be_told_from_zero(sleep_fit):
     error = sleep_fit.random_effects_se["Subject"].loc["335", "Days"]
     assert abs(slope) < 0.5 < 2 < error
     assert sleep_fit.fe_params["Days"] - slope > 4 * error  # and yet below the mean
+
+
+# The facts behind the judgements of chapter 4.
+
+
+def test_report_of_4_1_is_the_one_that_the_chapter_shows():
+    folder = Path(__file__).resolve().parents[2] / "chapters"
+    for path in (folder, folder / "solutions"):
+        text = (path / "04_data_reshaping.ipynb").read_text(encoding="utf-8")
+        cells = json.loads(text)["cells"]
+        assert any(REPORT in "".join(cell["source"]) for cell in cells)
+    assert list(balance().values()) == [2, 1, 1, 2, 10]
+
+
+def test_4_2_only_discharge_keeps_the_slope_and_narrows_the_interval():
+    # Pain as scores: A and D by accident, B hiding, C dropout; 60 schools of 40 students each
+    design = GrowthDesign(
+        n_schools=1, classes_per_school=1, students_per_class=40, sd_class=0.0, sd_school=0.0
+    )
+    rng, found = np.random.default_rng(42), []
+    for _ in range(60):
+        table = simulate_growth(design, rng)
+        scores = table["score"].to_numpy().reshape(-1, 5)
+        low = np.logical_or.accumulate(scores[:, :-1] < 47, axis=1)
+        gaps = {
+            "A": rng.random(scores.shape) < 0.2,
+            "B": (scores < 52) & (rng.random(scores.shape) < 0.8),
+            "C": np.column_stack([np.zeros(len(low), bool), low]),
+            "D": rng.random(scores.shape) < 0.5,
+        }
+        for study, gap in gaps.items():
+            known = table.assign(score=table["score"].mask(gap.ravel()))
+            fit = lmer("score ~ time + (time | student_id)", known)
+            cov = fit.cov_re["student_id"].loc["Intercept", "time"]
+            found.append([study, fit.fe_params["time"], fit.bse_fe["time"], cov])
+    fits = pd.DataFrame(found, columns=["study", "slope", "error", "cov"])
+    by_study = fits.groupby("study")
+    bias = (by_study["slope"].mean() - 3).abs() / by_study["slope"].sem()
+    narrow = by_study["error"].mean() / by_study["slope"].std()
+    assert (bias[["A", "C", "D"]] < 3).all()
+    assert bias["B"] > 4
+    assert narrow["C"] < 0.85 < narrow[["A", "D"]].min()
+    # The chapter: the errors of slope and variances go together
+    dropout = fits[fits["study"] == "C"]
+    assert dropout["slope"].corr(dropout["cov"]) < -0.3
+
+
+def test_4_5_the_four_numbers_are_those_of_the_chapter():
+    slopes = ses_slopes()
+    assert round(contextual(), 1) == 3.7
+    assert round(slopes["between"], 1) == 5.9
+    assert round(slopes["single"], 1) == 2.4
+    assert round(slopes["within"], 1) == 2.2
+
+
+def test_profile_interval_of_chapter_4_ends_where_the_deviance_has_risen_by_its_quantile():
+    rng = np.random.default_rng(5)
+    table = simulate_growth(GrowthDesign(n_schools=1, missing_fraction=0.2), rng).dropna()
+    free = lmer("score ~ time + (time | student_id)", table, reml=False)
+    for edge in free.conf_int("profile").loc["time", ["lower", "upper"]]:
+        rest = table.assign(rest=table["score"] - edge * table["time"])
+        held = lmer("rest ~ 1 + (time | student_id)", rest, reml=False)
+        assert abs(held.deviance - free.deviance - 3.8415) < 1e-3

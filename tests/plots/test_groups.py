@@ -8,11 +8,13 @@ from course_lib import lmer, load, plots
 from course_lib.errors import CourseError
 from course_lib.plots.groups import (
     grouped_scatter,
+    level_slopes,
     missingness_map,
     small_multiples,
     spaghetti,
 )
 from course_lib.plots.style import COLOURS, DASHES, MARKERS, MISSING_COLOURS
+from course_lib.reshape import within_between
 
 
 @pytest.fixture
@@ -270,6 +272,59 @@ def test_spaghetti_takes_any_number_of_groups(ax):
 def test_spaghetti_bad_highlight(growth, ax, highlight, message):
     with pytest.raises(CourseError, match=message):
         spaghetti(growth, "age", "height", "child", ax, highlight=highlight)
+    assert not ax.lines
+
+
+PARAMS = {"Intercept": 1.0, "age_within": 2.0, "age_between": 3.0}
+
+
+def test_level_slopes_draws_means_within_and_between(growth, ax):
+    assert level_slopes(growth, "age", "height", "child", PARAMS, ax, units=UNITS) is ax
+    first, second, dots, between = ax.lines
+    assert drawn(first) == [[0, 2], [9, 13]]  # mean 1, sd 1; mean 11, within slope 2
+    reach = np.sqrt(2)  # b: ages 0 and 2 are complete
+    np.testing.assert_allclose(second.get_xdata(), [1 - reach, 1 + reach])
+    np.testing.assert_allclose(second.get_ydata(), [23 - 2 * reach, 23 + 2 * reach])
+    assert drawn(dots) == [[1, 1], [11, 23]]
+    assert drawn(between) == [[1, 1], [4, 4]]
+    assert texts(ax.get_legend()) == ["within slope", "mean of a child", "between slope"]
+    assert ax.get_xlabel() == "age (year)"
+
+
+def test_level_slopes_takes_a_fit_and_groups_of_one_row(ax):
+    schools = load("hsb82").head(300)
+    split = within_between(schools, "ses", by="school")
+    fit = lmer("mAch ~ ses_within + ses_between + (1 | school)", split)
+    lonely = split.drop(split.index[split["school"] == split["school"].iloc[0]][1:])
+    level_slopes(lonely, "ses", "mAch", "school", fit.fe_params, ax)
+    alone = ax.lines[list(dict.fromkeys(lonely["school"])).index(split["school"].iloc[0])]
+    assert len(ax.lines) == lonely["school"].nunique() + 2
+    assert np.isfinite([line.get_xydata() for line in ax.lines[:-2]]).all()
+    assert np.ptp(alone.get_xdata()) == 0
+
+
+def test_level_slopes_draws_at_most_thirty_lines_from_the_lowest_mean_to_the_highest(ax):
+    x = np.repeat(np.arange(80.0), 2) + np.tile([-1.0, 1.0], 80)
+    many = pd.DataFrame({"x": x, "y": 2 * x, "g": np.repeat(np.arange(80), 2)})
+    level_slopes(many, "x", "y", "g", {"Intercept": 0, "x_within": 1, "x_between": 2}, ax)
+    middles = [line.get_xdata().mean() for line in ax.lines[:-2]]
+    assert len(set(middles)) == 30
+    np.testing.assert_allclose([min(middles), max(middles)], [0, 79])
+    assert len(ax.lines[-2].get_xdata()) == 80  # every mean has its dot
+
+
+@pytest.mark.parametrize(
+    ("x", "params", "message"),
+    [
+        ("agee", PARAMS, "Perhaps you want 'age'"),
+        ("age", {"Intercept": 1.0, "age_within": 2.0}, "params: must hold 'age_between'"),
+        ("age", [1.0, 2.0, 3.0], "params: must be a Series or dict; got a list"),
+        ("age", PARAMS | {"age_within": np.nan}, "params: must be one number, and finite"),
+    ],
+)
+def test_level_slopes_bad_input(growth, ax, x, params, message):
+    with pytest.raises(CourseError, match=message):
+        level_slopes(growth, x, "height", "child", params, ax)
     assert not ax.lines
 
 
