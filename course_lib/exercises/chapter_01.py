@@ -216,7 +216,7 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: next_person_below_zero(),
-                NEXT_PERSON,
+                f"{NEXT_PERSON} And they are normal in this model.",
             ),
             Mistake(
                 lambda: share_below_zero(sd_of(sleep_fit(reml=False), "Subject", "Days")),
