@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2, norm
+from scipy.stats import t as students_t
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
@@ -17,6 +18,10 @@ __all__ = ["EXERCISES"]
 
 LAST_DAY = 9  # exercise 1.3
 MEAN_DAY = 4.5
+NEXT_PERSON = (
+    "you added the uncertainty of the mean, which belongs to a forecast for the next person. "
+    "The share of people in the population is asked for at the estimates: mean slope and σ₁."
+)
 BASELINE = 2  # exercise 1.6: sleep is restricted after this day
 
 
@@ -56,6 +61,18 @@ def correlation(covariance: pd.DataFrame) -> float:
 def share_below_zero(spread: float) -> float:
     """Share below zero of normal slopes with the estimated mean and this spread."""
     return float(norm.cdf(0, sleep_fit().fe_params["Days"], spread))
+
+
+def next_person_spread() -> float:
+    """Return the standard deviation of the next person's slope around the estimated mean."""
+    fit = sleep_fit()
+    return float(np.hypot(sd_of(fit, "Subject", "Days"), fit.bse_fe["Days"]))
+
+
+def next_person_below_zero() -> float:
+    """Chance of a slope below zero for the next person, by the t distribution."""
+    reach = sleep_fit().fe_params["Days"] / next_person_spread()
+    return float(students_t.cdf(-reach, df=17))
 
 
 def sleep_slopes_sd(first: int = 0) -> float:
@@ -153,6 +170,11 @@ EXERCISES = (
                 lambda: own_lines(load("orthodont"), "distance", "age", "Subject")["age"].std(),
                 "that is the spread of separate lines, which contains the noise of four rows.",
             ),
+            Mistake(
+                lambda: jaw_fit().sd("Residual"),
+                "that is the residual standard deviation, which says how the rows of a child "
+                "scatter around the child's line. How far do the slopes differ?",
+            ),
         ),
     ),
     Exercise(
@@ -187,6 +209,14 @@ EXERCISES = (
                 "you counted among the subjects of the study, or used the spread of their own "
                 "lines, which contains noise. The question is about the population from which "
                 "they come.",
+            ),
+            Mistake(
+                lambda: share_below_zero(next_person_spread()),
+                NEXT_PERSON,
+            ),
+            Mistake(
+                lambda: next_person_below_zero(),
+                f"{NEXT_PERSON} And they are normal in this model.",
             ),
             Mistake(
                 lambda: share_below_zero(sd_of(sleep_fit(reml=False), "Subject", "Days")),

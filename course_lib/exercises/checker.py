@@ -224,7 +224,10 @@ def read_choice(
     bare = "".join(letter for letter in text if letter.isalnum())  # "c)", "W, B, B, P"
     if bare in choices:
         return bare
-    known = suggestion(answer, options)
+    if "".join(sorted(bare)) in choices:  # both letters, in the other order
+        return "".join(sorted(bare))
+    letters = all(list(text) == sorted(set(text)) for text in choices)
+    known = suggestion("" if letters else answer, options)  # "AE" is no slip for "E"
     if len(options) > MOST_LISTED:
         known = f"Write {wanted}."
     raise UnreadableAnswerError(f"'{answer:.40}' is not one of the choices. {known}")

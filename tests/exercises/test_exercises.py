@@ -15,7 +15,16 @@ import pytest
 
 from course_lib.datasets import load
 from course_lib.errors import CourseError
-from course_lib.exercises import Exercise, Mistake, Verdict, chapter_02, check, judge, progress
+from course_lib.exercises import (
+    Exercise,
+    Mistake,
+    Verdict,
+    chapter_01,
+    chapter_02,
+    check,
+    judge,
+    progress,
+)
 from course_lib.exercises.chapter_04 import REPORT, balance, contextual, ses_slopes
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
@@ -239,6 +248,33 @@ def test_marks_between_letters_do_not_matter(answer):
 def test_marks_around_a_letter_do_not_matter(answer):
     one_letter = next(one for one in chapter_02.EXERCISES if one.id == "2.4")
     assert judge(one_letter, answer).correct is True
+
+
+def exercise_of_chapter_1(number):
+    return next(one for one in chapter_01.EXERCISES if one.id == number)
+
+
+@pytest.mark.parametrize("answer", ["BC", "CB", "c, b", "B/C"])
+def test_order_of_the_letters_does_not_matter(answer):
+    assert judge(exercise_of_chapter_1("1.5"), answer).correct is True
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"), [("1.4", "AE"), ("1.5", "B"), ("1.5", "ABC"), ("1.5", "bd?c")]
+)
+def test_letters_that_are_no_choice_get_no_suggestion(number, answer):
+    words = hint(exercise_of_chapter_1(number), answer)
+    assert "is not one of the choices. There is: A" in words
+    assert "Perhaps" not in words
+
+
+@pytest.mark.parametrize("answer", [0.0436, 0.044, 0.053])
+def test_share_with_the_uncertainty_of_the_mean_is_explained(answer):
+    assert "for the next person" in hint(exercise_of_chapter_1("1.2"), answer)
+
+
+def test_residual_sd_of_the_jaws_is_explained():
+    assert "residual standard deviation" in hint(exercise_of_chapter_1("1.1"), 1.31)
 
 
 def test_many_options_are_described_and_not_listed():
