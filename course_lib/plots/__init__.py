@@ -1,5 +1,6 @@
 """Pictures: a tidy frame and an `ax` in, the same `ax` out; nothing is fitted here."""
 
+from course_lib.plots.assumptions import memory_plot, spread_plot, trend_plot
 from course_lib.plots.estimates import (
     caterpillar,
     covariance_ellipse,
@@ -12,6 +13,7 @@ from course_lib.plots.estimates import (
 )
 from course_lib.plots.groups import (
     grouped_scatter,
+    label_plot,
     missingness_map,
     small_multiples,
     spaghetti,
@@ -26,10 +28,14 @@ __all__ = [
     "grouped_scatter",
     "interval_plot",
     "interval_table",
+    "label_plot",
+    "memory_plot",
     "missingness_map",
     "pooling_plot",
     "qq_plot",
     "residual_plot",
     "small_multiples",
     "spaghetti",
+    "spread_plot",
+    "trend_plot",
 ]
