@@ -406,14 +406,14 @@ def test_all_pictures_are_reached_from_plots():
 # label_plot
 
 
-def cells(ax):
+def filled(ax):
     return sorted((bar.get_x(), bar.get_y() + bar.get_height() / 2) for bar in ax.patches)
 
 
 def test_label_plot_fills_each_pair_once(ax):
     data = pd.DataFrame({"school": list("AABB"), "number": [1, 1, 2, 1]})
     assert label_plot(data, "school", "number", ax) is ax
-    assert cells(ax) == [(0, 0), (0, 1), (1, 1)]
+    assert filled(ax) == [(0, 0), (0, 1), (1, 1)]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A", "B"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("number (2)", "school")
     assert ax.get_ylim() == (1.5, -0.5)  # the first label on top
