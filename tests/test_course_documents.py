@@ -119,7 +119,23 @@ def markdown_of(path):
 def anchors(path):
     """Return {anchor: heading} of a file, for the levels that the book gives anchors to."""
     texts = [text for level, text in headings(markdown_of(path)) if level <= 3]
-    return dict(zip(slugs(texts), map(plain, texts), strict=True))
+    return dict(zip(slugs(texts), map(plain, texts), strict=True)) | cells(path)
+
+
+@cache
+def cells(path):
+    """Return {"cell-id=…": heading of its section} of a notebook; nothing of a document."""
+    if path.suffix != ".ipynb":
+        return {}
+    found, heading = {}, None
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown":
+            texts = [text for level, text in headings("".join(cell["source"])) if level <= 3]
+            heading = texts[0] if texts else heading
+        found[f"cell-id={cell['id']}"] = plain(heading)
+        if cell["cell_type"] == "markdown" and texts:
+            heading = texts[-1]
+    return found
 
 
 def document(name):
@@ -178,7 +194,7 @@ def test_links_of_one_folder_name_the_section_in_words(name):
     for text, file, anchor in links(document(name)):
         there = file.endswith(".ipynb") and (CHAPTERS / file).exists()
         heading = anchors(CHAPTERS / file).get(anchor) if there else None
-        if heading and not anchor.startswith("exercise-"):
+        if heading and not anchor.removeprefix("cell-id=").startswith("exercise-"):
             assert text.endswith(heading), f"{text!r} names another section than {heading!r}"
 
 
@@ -372,8 +388,10 @@ def test_every_box_of_a_chapter_is_linked_from_the_map():
     """A section with a box "The article says" must be where the map says a claim is shown."""
     linked = {(file, anchor) for _, file, anchor in links(document("article_map.md"))}
     for path in NOTEBOOKS:
+        headings_linked = {anchors(path).get(a) for file, a in linked if file == path.name}
         for anchor in sections_with_a_box(markdown_of(path)):
-            assert (path.name, anchor) in linked, f"{path.name}#{anchor} is not in the map"
+            there = anchors(path)[anchor] in headings_linked
+            assert there, f"{path.name}#{anchor} is not in the map"
 
 
 def sections_with_a_box(markdown):
@@ -428,7 +446,8 @@ def test_minutes_at_home_are_those_of_the_chapter(number):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_homework_and_questions(number):
     parts = sections(document("teaching.md"), 3)
-    exercises = {anchor for _, _, anchor in links(parts[f"Chapter {number}: homework"])}
+    targets = links(parts[f"Chapter {number}: homework"])
+    exercises = {anchor.removeprefix("cell-id=") for _, _, anchor in targets}
     assert any(anchor.startswith(f"exercise-{number}") for anchor in exercises)
     questions = parts[f"Chapter {number}: questions that come"]
     assert 3 <= len(re.findall(r"^- \*\*.+[?.]\*\* \S", questions, re.MULTILINE)) <= 5

@@ -160,7 +160,7 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: price_sd(NESTED, "order:user", fixed="1"),
-                "the product is missing from the fixed part, and laptops cost more than cables.",
+                "the product is missing from the fixed part: laptops cost more than cables.",
             ),
         ),
     ),
@@ -182,12 +182,12 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: "memory",
-                "pupils of a school stand in no order of time, so the row before means nothing.",
+                "pupils stand in no order of time, so the row before means nothing.",
             ),
             Mistake(
                 lambda: "fan",
-                "the two lines of spread_plot change little compared with their distance. Which "
-                "picture does not use the residuals at all?",
+                "the two lines of spread_plot stay nearly parallel. Which picture does not "
+                "use the residuals at all?",
             ),
         ),
     ),
@@ -251,7 +251,7 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: batch_test("boundary", smaller="batch").pvalue,
-                "you left out the casks, so that is the test of the casks. Leave out the batches.",
+                "you left out the casks, so you tested the casks. Leave out the batches.",
             ),
             Mistake(
                 lambda: batch_test("boundary", smaller="cask").pvalue,
@@ -263,8 +263,8 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: stats.chi2.sf(batch_test("boundary").statistic, [1, 2]).mean(),
-                "that is the rule for a slope, which brings a covariance. Here a variance comes "
-                "alone.",
+                "that is the rule for a slope, which brings a covariance. Here a variance "
+                "comes alone.",
             ),
             Mistake(
                 lambda: 1 - batch_test("boundary").pvalue,
@@ -295,8 +295,8 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: "D",
-                "an estimate above zero is what chance gives in many samples. What is the lower "
-                "end of its interval?",
+                "chance alone gives an estimate above zero in many samples. What is the "
+                "lower end of its interval?",
             ),
         ),
     ),

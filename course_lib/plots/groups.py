@@ -316,8 +316,8 @@ def label_plot(
     Raises
     ------
     CourseError
-        Before anything is drawn: if a column or a label is missing, there are more than 40 outer
-        labels, or `ax` is no Axes.
+        Before anything is drawn: if a column or a label is missing, there are more than 40
+        outer labels, or `ax` is no Axes.
 
     Examples
     --------
