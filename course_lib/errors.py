@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+MOST = 1_000_000_000  # that is counted or drawn; more is a slip
+
 
 class CourseError(ValueError):
     """The one error that ``course_lib`` raises for input that it cannot use."""
@@ -104,6 +106,10 @@ def check_dataframe(argument: str, data: object) -> pd.DataFrame:
         got = f"an empty DataFrame with columns {listing(data.columns) or '(none)'}"
         advice = "Check the filter or the file that it came from."
         raise course_error(argument, "must have at least one row", got, advice)
+    if data.columns.nlevels > 1:
+        rule, got = "must have one name per column", f"{data.columns.nlevels} levels of names"
+        advice = "Join them: data.columns = ['_'.join(map(str, names)) for names in data]."
+        raise course_error(argument, rule, got, advice)
     if not data.columns.is_unique:
         twice = data.columns[data.columns.duplicated()].unique()
         rule = "must have unique column names"
@@ -112,9 +118,24 @@ def check_dataframe(argument: str, data: object) -> pd.DataFrame:
     return data
 
 
+def check_list(argument: str, values: object, n: int | None = None) -> list:
+    """Return several labels (`n` of them, if given) as a list; text and tables are no list."""
+    try:
+        if isinstance(values, str | bytes | pd.DataFrame):
+            raise TypeError
+        values = list(values)
+        set(values)
+    except TypeError:
+        got = f"{values!r:.60}"
+        raise course_error(argument, "must be a list", got, "Write [...].") from None
+    if n is not None and len(values) != n:
+        raise course_error(argument, f"must be a list of {n}", values, "Write (..., ...).")
+    return values
+
+
 def check_names(argument: str, names: str | Iterable[object]) -> list:
     """Return one name or several as a list; raise if there is none, or one twice."""
-    names = [names] if isinstance(names, str) else list(names)
+    names = [names] if isinstance(names, str) else check_list(argument, names)
     if not names or len(set(names)) < len(names):
         rule = "must name each column once" if names else "must name at least one column"
         raise course_error(argument, rule, names or "none", "Give a list of names, each once.")
@@ -124,10 +145,14 @@ def check_names(argument: str, names: str | Iterable[object]) -> list:
 def check_columns(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
     """Raise unless every name in `columns` is a column of `data`."""
     for column in columns:
-        if column not in data.columns:
+        try:
+            known = column in data.columns
+        except TypeError:  # a list, a dict or a table is no name
+            known = False
+        if not known:
             rule = "must name columns of the data"
             advice = suggestion(column, data.columns)
-            raise course_error(argument, rule, f"'{column}', which is not one", advice)
+            raise course_error(argument, rule, f"'{column!s:.60}', which is not one", advice)
 
 
 def check_numeric(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
@@ -136,7 +161,7 @@ def check_numeric(argument: str, data: pd.DataFrame, columns: Iterable[object]) 
     check_columns(argument, data, columns)
     for column in columns:
         values = data[column]
-        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        if not pd.api.types.is_any_real_numeric_dtype(values):
             rule = "must name numeric columns"
             advice = f"Convert it first, for example with pandas.to_numeric(data['{column}'])."
             raise course_error(argument, rule, f"'{column}' of type {values.dtype}", advice)
@@ -158,6 +183,25 @@ def check_no_missing(argument: str, data: pd.DataFrame, columns: Iterable[object
             got = f"{n_missing} of {len(data)} missing in '{column}'"
             advice = f"Drop these rows first: data.dropna(subset=['{column}'])."
             raise course_error(argument, "must not have missing values", got, advice)
+
+
+def check_labels(argument: str, data: pd.DataFrame, columns: Iterable[object]) -> None:
+    """Raise unless each of `columns` holds values that can be compared, no lists or dicts."""
+    for column in columns:
+        if isinstance(data[column].dtype, pd.SparseDtype):
+            rule, advice = "must name columns without gaps in storage", ".sparse.to_dense()"
+            advice = f"Fill it: data['{column}']{advice}."
+            raise course_error(argument, rule, f"'{column}', which is sparse", advice)
+        if data[column].dtype.kind not in "OV":
+            continue
+        for value in data[column]:
+            try:
+                hash(value)
+            except TypeError:
+                rule = "must name columns of values that can be compared"
+                got = f"'{column}' with a {type(value).__name__}"
+                advice = f"Make text of them: data['{column}'].astype(str)."
+                raise course_error(argument, rule, got, advice) from None
 
 
 def check_finite(argument: str, values: object) -> np.ndarray:
@@ -192,12 +236,41 @@ def check_probability(argument: str, value: object) -> float:
 
 
 def check_count(argument: str, value: object, minimum: int = 1) -> int:
-    """Return `value` as an int if it is a whole number of at least `minimum`."""
+    """Return `value` as an int if it is a whole number of at least `minimum`, and no giant."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < minimum:
+    if not whole or not minimum <= value <= MOST:
         rule = f"must be a whole number of at least {minimum}"
+        rule += f" and at most {MOST:,}" if whole and value > MOST else ""
         raise course_error(argument, rule, repr(value), f"Try {argument}={max(minimum, 1000)}.")
     return int(value)
+
+
+def check_number(argument: str, value: object, finite: bool = True) -> float:
+    """Return `value` as a float if it is one number, finite unless that is waived."""
+    try:
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        number = float(value) if real else np.nan
+    except OverflowError:
+        number = np.nan
+    if np.isnan(number) or (finite and np.isinf(number)):
+        rule = "must be one number, and finite" if finite else "must be one number"
+        raise course_error(argument, rule, f"{value!r:.60}", f"Try {argument}=1.0.")
+    return number
+
+
+def check_flag(argument: str, value: object) -> bool:
+    """Return `value` as a bool if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        got, advice = f"{value!r:.60}", f"Try {argument}=True."
+        raise course_error(argument, "must be True or False", got, advice)
+    return bool(value)
+
+
+def check_text(argument: str, value: object) -> str:
+    """Return `value` if it is text."""
+    if not isinstance(value, str):
+        raise course_error(argument, "must be text", repr(value)[:60], "Put it in quotes.")
+    return value
 
 
 def check_rng(argument: str, rng: object) -> np.random.Generator:

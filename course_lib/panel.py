@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from formulaic import Formula
-from formulaic.errors import FormulaicError
+from formulaic.errors import DataMismatchWarning, FormulaicError
 from linearmodels.panel import PanelOLS, PooledOLS, RandomEffects
 from linearmodels.panel.results import PanelResults, RandomEffectsResults
 from linearmodels.shared.hypotheses import WaldTestStatistic
@@ -29,11 +29,21 @@ from course_lib.errors import (
     CourseError,
     check_dataframe,
     check_finite,
+    check_flag,
+    check_labels,
     check_no_missing,
     course_error,
     listing,
 )
-from course_lib.mixed.formula import check_quoting, coded_names, names_in
+from course_lib.mixed.formula import (
+    check_known,
+    check_quoting,
+    coded_names,
+    formula_error,
+    names_in,
+    reading_error,
+    two_sides,
+)
 from course_lib.mixed.typed_frame import typed_frame
 from course_lib.reshape import variance_by_level, within_between
 
@@ -214,10 +224,16 @@ def compare_fe_re(
 
     index = pd.MultiIndex.from_arrays([data[entity], data[time]], names=["entity", "time"])
     y, x, x_split = (frame.set_axis(index) for frame in (response, regressors, split))
-    fe = PanelOLS(y, x[["Intercept", *varying]], entity_effects=True).fit()
-    re, pooled = RandomEffects(y, x).fit(), PooledOLS(y, x).fit()
-    mundlak = RandomEffects(y, x_split).fit()
-    clustered = RandomEffects(y, x_split).fit(cov_type="clustered", cluster_entity=True)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # see _size_error
+            fe = PanelOLS(y, x[["Intercept", *varying]], entity_effects=True).fit()
+            re, pooled = RandomEffects(y, x).fit(), PooledOLS(y, x).fit()
+            mundlak = RandomEffects(y, x_split).fit()
+            clustered = RandomEffects(y, x_split).fit(cov_type="clustered", cluster_entity=True)
+    except ValueError as error:  # ranks and squares depend on units
+        raise _size_error(y.join(x)) from error
+    if not (np.isfinite(fe.cov).all(axis=None) and np.isfinite(re.cov).all(axis=None)):
+        raise _size_error(y.join(x))
     with warnings.catch_warnings():
         # An indefinite difference is a field and a note of the result instead
         warnings.filterwarnings("ignore", message=r"Var\(b0\) - Var\(b1\) is not positive")
@@ -285,6 +301,7 @@ def hausman(
         advice = "Hand over what .fit() returned, the fixed effects first."
         rule = "must be results of PanelOLS and RandomEffects"
         raise course_error("fe, re", rule, got, advice)
+    check_flag("sigmamore", sigmamore)
     try:
         result = re.hausman(fe, sigmamore=sigmamore)
     except TypeError as error:
@@ -306,6 +323,7 @@ def _check_panel(data: pd.DataFrame, entity: str, time: str) -> None:
             rule, advice = "must be the name of a column", f"Write {argument}='...'."
             raise course_error(argument, rule, repr(column), advice)
         check_no_missing(argument, data, [column])
+        check_labels(argument, data, [column])
         if data[column].nunique() < 2:
             rule = "must name a column with at least two different values"
             advice = "FE and RE need several entities, each in several periods."
@@ -325,45 +343,51 @@ def _check_panel(data: pd.DataFrame, entity: str, time: str) -> None:
         raise course_error("data", "must have each entity once per period", got, advice)
 
 
-def _formula_error(
-    rule: str, got: object, advice: str = "Write it as 'lwage ~ union + married + C(year)'."
-) -> CourseError:
-    return course_error("formula", rule, got, advice)
+_EXAMPLE = "Write it as 'lwage ~ union + married + C(year)'."
 
 
 def _design(formula: str, data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build response and regressors, n × 1 and n × (1 + k), with the constant."""
-    if not isinstance(formula, str) or formula.count("~") != 1:
-        raise _formula_error("must be a text with one '~'", repr(formula))
-    if "|" in formula or "Effects" in formula:
-        raise _formula_error("must not name the entity effect, which is added", repr(formula))
-    check_quoting(formula, data.columns)
-    left, right = formula.split("~")
-    names = [name.text for side in (left, right) for name in names_in(side) if name.is_column]
-    names = list(dict.fromkeys(names))
-    if left.strip().strip("`") not in names:  # arithmetic on columns, never formula algebra
+    if isinstance(formula, str):
+        check_quoting(formula, data.columns)
+    left, right = two_sides(formula, _EXAMPLE)
+    for sign in ("|", "EntityEffects", "TimeEffects"):
+        if sign in formula:
+            rule = "must not name the entity effect, which is added"
+            raise formula_error(formula, rule, repr(formula), _EXAMPLE, sign)
+    names = list(dict.fromkeys(name.text for name in names_in(formula) if name.is_column))
+    check_known(formula, names, data.columns)
+    if left.strip("`") not in names:  # arithmetic on columns, never formula algebra
         left = f"I({left})"
+    check_no_missing("formula", data, names)
+    typed = typed_frame("formula", data, names, coded_names(formula))
     try:
-        parsed = Formula(f"{left} ~ {right}")
-        unknown = sorted(set(map(str, parsed.required_variables)) - set(names))
-    except (FormulaicError, SyntaxError) as error:
-        raise _formula_error("must be one that formulaic reads", repr(formula)) from error
-    check_no_missing("formula", data, [*names, *unknown])
-    typed = typed_frame("formula", data, names, coded_names(left) | coded_names(right))
-    try:
-        with np.errstate(all="ignore"):  # log(0) is reported below, with its term
-            built = parsed.get_model_matrix(typed, na_action="ignore")
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # log(0): see below
+            warnings.simplefilter("error", DataMismatchWarning)
+            built = Formula(f"{left} ~ {right}").get_model_matrix(typed, na_action="ignore")
         response, regressors = pd.DataFrame(built.lhs), pd.DataFrame(built.rhs)
     except (FormulaicError, AttributeError, SyntaxError, TypeError, ValueError) as error:
-        raise _formula_error("must be one that formulaic reads", repr(formula)) from error
+        raise reading_error(formula, error) from error
+    except DataMismatchWarning as warning:
+        raise reading_error(formula, warning) from None
     for frame in (response, regressors):
         for term in frame:
             check_finite(f"formula, term {term}", frame[term])
     if response.shape[1] != 1:
-        raise _formula_error("must have one numeric response", listing(response.columns))
+        rule = "must have one numeric response"
+        raise course_error("formula", rule, listing(response.columns), _EXAMPLE)
     if "Intercept" not in regressors:
-        raise _formula_error("must keep the constant", repr(formula), "Drop '0 +' or '- 1'.")
+        rule, advice = "must keep the constant", "Drop '0 +' or '- 1'."
+        raise course_error("formula", rule, repr(formula), advice)
     return response.astype(float), regressors.astype(float)
+
+
+def _size_error(columns: pd.DataFrame) -> CourseError:
+    """Say which columns are so large or small that their products are lost."""
+    sizes = np.abs(columns.drop(columns="Intercept")).max()
+    rule = "must have columns of a size that linearmodels can compute with"
+    got = f"'{sizes.idxmin()}' up to {sizes.min():g}, '{sizes.idxmax()}' to {sizes.max():g}"
+    return course_error("formula", rule, got, "Take other units for one of them.")
 
 
 def _by_level(
@@ -375,12 +399,12 @@ def _by_level(
     where = dict(zip(where["column"], where["varies_at"], strict=True))
     if where.pop("response") in ("between", "neither"):
         rule = f"must have a response that varies within {entity}"
-        raise _formula_error(rule, response.columns[0])
+        raise course_error("formula", rule, response.columns[0], _EXAMPLE)
     if "both" not in where.values():
         rule = f"must have a regressor that varies both within and between {entity}"
         got = listing(f"{term} (only {level})" for term, level in where.items())
         advice = "Add one, or FE and RE have no coefficient in common that could differ."
-        raise _formula_error(rule, got or "the constant alone", advice)
+        raise course_error("formula", rule, got or "the constant alone", advice)
     invariant = [term for term, level in where.items() if level == "between"]
     varying = [term for term, level in where.items() if level != "between"]
     return invariant, varying, [term for term in varying if where[term] == "within"]
@@ -406,7 +430,7 @@ def _check_estimable(
         if (left < COLLINEAR).any():
             rule = f"must have terms that are not collinear{level and level + ' entities'}"
             got = f"{listing(frame.columns[left < COLLINEAR])}, a sum of earlier terms"
-            raise _formula_error(rule, got, advice)
+            raise course_error("formula", rule, got, advice)
 
 
 def _between_equals_within(result: RandomEffectsResults, terms: list[str]) -> WaldTest:

@@ -4,7 +4,8 @@ Three things, each by itself:
 
 * Within and between: :func:`within_between` splits a variable into the group mean and the
   deviation from it; :func:`variance_by_level` says how much of the variance lies at either
-  level; :func:`impute_within` fills gaps with the group mean, to show what that does.
+  level; :func:`own_lines` gives each group its least-squares line; :func:`impute_within`
+  fills gaps with the group mean, to show what that does.
 * Wide and long: :func:`to_long` turns waves in columns into waves in rows, :func:`to_wide`
   turns them back, without loss. The names of wide columns carry a number (``score1``,
   ``score2``); in the long table this number is a column, so that time can enter a model.
@@ -27,9 +28,12 @@ from course_lib.errors import (
     check_choice,
     check_columns,
     check_dataframe,
+    check_labels,
+    check_list,
     check_names,
     check_no_missing,
     check_numeric,
+    check_text,
     course_error,
     listing,
     reject_rows,
@@ -41,6 +45,7 @@ __all__ = [
     "encode_levels",
     "flatten_nested",
     "impute_within",
+    "own_lines",
     "to_long",
     "to_wide",
     "variance_by_level",
@@ -196,6 +201,58 @@ def variance_by_level(
     return pd.DataFrame(rows)
 
 
+def own_lines(data: pd.DataFrame, y: str, x: str, group: str) -> pd.DataFrame:
+    """Return each group's own least-squares line, from its own rows only: no pooling.
+
+    With the means x̄_j and ȳ_j of group j, slope = Σ_i (x_ij − x̄_j)(y_ij − ȳ_j) /
+    Σ_i (x_ij − x̄_j)² and intercept = ȳ_j − slope · x̄_j.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation. Rows where `y` or `x` is missing are left out.
+    y, x : str
+        Numeric columns: response and predictor.
+    group : str
+        The column that holds the group, without missing values.
+
+    Returns
+    -------
+    DataFrame
+        One row per group, columns "Intercept" (in units of y) and `x` (units of y per unit of
+        x), as in ``fit.coef()[group]``. Both are missing for a group with fewer than two
+        different x: many lines pass through its rows.
+
+    Raises
+    ------
+    CourseError
+        If a column is missing or not numeric, or a group is missing.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"day": [0, 1, 0], "ms": [250.0, 260.0, 300.0], "who": [1, 1, 2]})
+    >>> own_lines(table, "ms", "day", "who").loc[1].tolist()
+    [250.0, 10.0]
+
+    See Also
+    --------
+    course_lib.plots.shrinkage_plot : From these lines to those of a mixed model.
+    """
+    data = check_dataframe("data", data)
+    check_no_missing("group", data, [group])
+    check_numeric("y", data, [y])
+    check_numeric("x", data, [x])
+    keys = data[group]
+    complete = data[[y, x]].notna().all(axis=1)
+    values = data[[y, x]].astype(float).where(complete)
+    means = values.groupby(keys, observed=True).mean()
+    off_y, off_x = (values[name] - _group_mean(values[name], [keys]) for name in (y, x))
+    sums = [part.groupby(keys, observed=True).sum() for part in (off_x * off_y, off_x**2)]
+    several = values[x].groupby(keys, observed=True).nunique() > 1
+    slope = (sums[0] / sums[1]).where(several)
+    return pd.DataFrame({"Intercept": means[y] - slope * means[x], x: slope})
+
+
 def impute_within(
     data: pd.DataFrame, columns: str | Sequence[str], by: str | Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -265,6 +322,7 @@ def _check(
     data = check_dataframe("data", data)
     columns, by = check_names("columns", columns), check_names("by", by)
     check_no_missing("by", data, by)
+    check_labels("by", data, by)
     check_numeric("columns", data, columns)
     return data, columns, [data[key] for key in by]
 
@@ -325,7 +383,7 @@ def to_long(
     --------
     to_wide : The way back.
     """
-    data, names, ids = _check_reshape(data, "stubs", stubs, id, sep)
+    data, names, ids = _check_reshape(data, "stubs", stubs, id, sep, wave)
     _reject_repeated(data, ids, "must identify each row of a wide table")
     found = {stub: _wave_columns(data, stub, ids, sep) for stub in names}
     used = [column for columns in found.values() for column in columns.values()]
@@ -339,8 +397,7 @@ def to_long(
         rule = f"must all have the same waves ({listing(f'{w:g}' for w in waves)})"
         advice = "Reshape the stubs one by one, or add the column with missing values."
         raise course_error("stubs", rule, f"no column {listing(lacking)}", advice)
-    for stub, columns in found.items():
-        _check_one_type(data, stub, columns.values())
+    kinds = {stub: _one_type(data, stub, columns.values()) for stub, columns in found.items()}
     kept = [column for column in data.columns if column not in used]
     _check_free([wave, *names.values()], kept)
     rows = np.arange(len(data))
@@ -348,8 +405,12 @@ def to_long(
     long[wave] = np.tile(waves, len(data))
     by_unit = np.arange(len(long)).reshape(len(waves), len(data)).T.ravel()
     for stub, name in names.items():
-        stacked = pd.concat([data[found[stub][number]] for number in waves])
-        long[name] = stacked.array.take(by_unit)
+        columns = [data[found[stub][number]] for number in waves]
+        if kinds[stub] is not None:  # an empty wave beside text has the type of the others
+            columns = [
+                c if c.notna().any() else c.astype(object).astype(kinds[stub]) for c in columns
+            ]
+        long[name] = pd.concat(columns).array.take(by_unit)
     return long
 
 
@@ -400,7 +461,7 @@ def to_wide(
     --------
     to_long : The way back.
     """
-    data, names, ids = _check_reshape(data, "values", values, id, sep)
+    data, names, ids = _check_reshape(data, "values", values, id, sep, wave)
     check_columns("values", data, names)
     check_choice("unbalanced", unbalanced, ["error", "missing"])
     check_numeric("wave", data, [wave])
@@ -421,6 +482,7 @@ def to_wide(
             "Add the missing rows, or pass unbalanced='missing'.",
         )
     others = [column for column in data.columns if column not in {*ids, wave, *names}]
+    check_labels("data", data, others)
     for column in others:
         _check_constant(data, column, unit, [*ids, wave, column])
     labels = [_wave_label(number) for number in waves]
@@ -445,19 +507,21 @@ def to_wide(
 
 
 def _check_reshape(
-    data: object, argument: str, values: object, id: str | Sequence[str], sep: str
+    data: object, argument: str, values: object, id: str | Sequence[str], sep: str, wave: str
 ) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
     """Check what both reshapes need; return data, old names -> new names, and the ids."""
     data = check_dataframe("data", data)
-    if isinstance(values, str):
-        values = [values]
-    names = dict(values) if isinstance(values, Mapping) else {name: name for name in values}
-    ids, _ = check_names("id", id), check_names(argument, names)
-    texts = [*names, *names.values(), sep]
-    if not all(isinstance(text, str) for text in texts):
-        rule = "must be text, as is sep"
-        raise course_error(argument, rule, listing(map(repr, texts)), "Put it in quotes.")
+    ids, olds = check_names("id", id), check_names(argument, values)
+    names = dict(values) if isinstance(values, Mapping) else dict(zip(olds, olds, strict=True))
+    for where, texts in (
+        (argument, [*names, *names.values()]),
+        ("sep", [sep]),
+        ("wave", [wave]),
+    ):
+        for text in texts:
+            check_text(where, text)
     check_columns("id", data, ids)
+    check_labels("id", data, ids)
     missing = data[ids].isna().any(axis=1)
     reject_rows("id", "must not be missing", data, missing, data.columns[:4], "Drop the rows.")
     return data, names, ids
@@ -509,13 +573,21 @@ def _wave_label(number: float) -> str:
     return np.format_float_positional(number, trim="0")
 
 
-def _check_one_type(data: pd.DataFrame, stub: str, columns: Iterable[str]) -> None:
-    types = {column: data[column].dtype for column in columns}
-    numbers = all(kind.kind in "iuf" for kind in types.values())
-    if len(set(types.values())) > 1 and not numbers:
-        got = f"for '{stub}': {listing(f'{column} {kind}' for column, kind in types.items())}"
-        advice = "Convert them first, for example with pandas.to_numeric."
+def _one_type(data: pd.DataFrame, stub: str, columns: Iterable[str]) -> object:
+    """Return the type that the waves of a stub share; None for numbers of any type."""
+    kinds = {column: data[column].dtype for column in columns}
+    if all(kind.kind in "iuf" for kind in kinds.values()):
+        return None
+    filled = {column: kind for column, kind in kinds.items() if data[column].notna().any()}
+    kinds = filled if filled and "b" not in {kind.kind for kind in filled.values()} else kinds
+    if len(set(kinds.values())) > 1:
+        shown, advice = kinds, "Convert them first, for example with pandas.to_numeric."
+        if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds.values()):
+            shown = {c: f"with categories {listing(k.categories, 4)}" for c, k in kinds.items()}
+            advice = "Give them the same categories, or make text of them with astype(str)."
+        got = f"for '{stub}': {'; '.join(f'{column} {what}' for column, what in shown.items())}"
         raise course_error("stubs", "must have waves of one type", got, advice)
+    return next(iter(kinds.values()))
 
 
 def _check_free(new: list[str], kept: list[str]) -> None:
@@ -583,17 +655,18 @@ def flatten_nested(
     --------
     encode_levels : Number the units of nested levels.
     """
-    path = [path] if isinstance(path, str) else list(path)
-    if not path:
-        raise course_error("path", "must name at least one field", "none", "Try ['orders'].")
-    if isinstance(keys, str) or len(keys) != len(path) + 1:
+    path, keys = check_names("path", path), check_list("keys", keys)
+    for argument, names in (("path", path), ("keys", [key for key in keys if key is not None])):
+        for name in names:
+            check_text(argument, name)
+    if len(keys) != len(path) + 1:
         rule = f"must hold a key for the records and one for each of path ({len(path)})"
         advice = "Use None for a level whose units have no name of their own."
         raise course_error("keys", rule, repr(keys), advice)
     records = [records] if isinstance(records, dict) else records
     check_choice("empty", empty, ["error", "drop"])
     counts = {level: {"n_units": 0, "n_empty": 0} for level in ["record", *path]}
-    found = list(_walk(records, ["record", *path], list(keys), "records", empty, counts))
+    found = list(_walk(records, ["record", *path], keys, "records", empty, counts))
     if not found:
         rule = f"must have at least one of '{path[-1]}'"
         raise course_error("records", rule, "none", "Check the file.")
@@ -786,6 +859,7 @@ def encode_levels(data: pd.DataFrame, levels: Sequence[str]) -> LevelCoding:
     """
     data, levels = check_dataframe("data", data), check_names("levels", levels)
     check_columns("levels", data, levels)
+    check_labels("levels", data, levels)
     missing = data[levels].isna().any(axis=1)
     reject_rows("levels", "must not be missing", data, missing, levels, "Drop these rows.")
     for level in levels:

@@ -297,17 +297,17 @@ def test_dates_as_periods(small):
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        (3, "must be a text with one '~'"),
-        ("y + x", "must be a text with one '~'"),
-        ("y ~ (x", "must be one that formulaic reads"),
-        ("y ~ sqroot(x)", "'sqroot', which is not one"),
-        ("~ x", "must be one that formulaic reads"),
+        (3, "^formula: must be text with a '~'"),
+        ("y + x", "must (be text with a|have the response left of one) '~'"),
+        ("y ~ (x", "must close every bracket"),
+        ("y ~ sqroot(x)", "'sqroot' is not defined"),
+        ("~ x", "must have the response left of one"),
         ("y ~ x + (1 | id)", "must not name the entity effect"),
         ("y ~ x + EntityEffects", "must not name the entity effect"),
         ("y ~ xx", "'xx', which is not one"),
         ("y ~ 0 + x", "must keep the constant"),
         ("poly(y, 2) ~ x", "must have one numeric response"),
-        ("y ~ x + C(class)", "must be one that formulaic reads"),
+        ("y ~ x + C(class)", "'class', which is not one"),
         ("y ~ log(w)", r"term log\(w\): must be finite"),
         ("z ~ x", "must have a response that varies within id"),
         ("y ~ 1", "varies both within and between id; got the constant alone"),
@@ -317,6 +317,8 @@ def test_dates_as_periods(small):
         ("y ~ x + nil", "not collinear; got nil"),
         ("y ~ x + I(2 * x)", "not collinear; got I"),
         ("y ~ x + C(t) + age", "not collinear within entities; got age_within"),
+        ("y ~ x + I(w * 1e-20)", r"of a size .* 'I\(w \* 1e-20\)' up to"),
+        ("y ~ x + w*1e-12", r"exponent inside I\(…\); got '1e-12'"),
         ("y ~ x + twin", "not collinear between entities; got twin_between"),
     ],
 )
@@ -445,3 +447,9 @@ def test_hausman_other_things(indexed):
         hausman(fe, fe)
     with pytest.raises(CourseError, match="got str and"):
         hausman("fe", fe)
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e200, -1e250])
+def test_columns_too_large_to_square_are_refused(small, factor):
+    with pytest.raises(CourseError, match="formula: must have columns of a size"):
+        compare_fe_re("y ~ x", small.assign(y=small["y"] * factor), entity="id", time="t")

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from course_lib.datasets import load
 from course_lib.errors import CourseError
-from course_lib.reshape import impute_within, variance_by_level, within_between
+from course_lib.reshape import impute_within, own_lines, variance_by_level, within_between
 
 
 @pytest.fixture
@@ -199,3 +200,64 @@ def test_impute_within_nullable_integers_become_float(pupils):
     pupils["n"] = pd.array([1, None, 2, 3, None], dtype="Int64")
     filled, _ = impute_within(pupils, "n", by="school")
     assert filled["n"].tolist() == [1.0, 1.0, 2.0, 3.0, 2.5]
+
+
+# own_lines
+
+
+@pytest.fixture
+def visits():
+    return pd.DataFrame(
+        {
+            "who": ["b", "b", "b", "a", "a", "c", "d", "d"],
+            "day": [0, 1, 2, 1, 3, 5, 0.1, 0.1],
+            "ms": [1.0, 2.0, 6.0, 4.0, 8.0, 9.0, 1.0, 2.0],
+        }
+    )
+
+
+def test_own_lines_by_hand(visits):
+    result = own_lines(visits, "ms", "day", "who")
+    assert list(result.columns) == ["Intercept", "day"]
+    assert (result.index.name, result.index.tolist()) == ("who", ["a", "b", "c", "d"])
+    np.testing.assert_allclose(result.loc["a"], [2, 2])  # two rows: the line through both
+    np.testing.assert_allclose(result.loc["b"], [0.5, 2.5])
+    assert result.loc[["c", "d"]].isna().all(axis=None)  # one day only: no line
+
+
+def test_own_lines_leaves_incomplete_rows_out(visits):
+    more = pd.DataFrame({"who": ["a", "a", "e"], "day": [9, None, 1], "ms": [None, 5, None]})
+    result = own_lines(pd.concat([visits, more]), "ms", "day", "who")
+    np.testing.assert_allclose(result.loc["a"], [2, 2])
+    assert result.loc["e"].isna().all()
+
+
+def test_own_lines_of_small_integers_do_not_wrap(visits):
+    table = visits.assign(day=100 * visits["day"], ms=20 * visits["ms"])[:5]
+    small = table.astype({"day": "int16", "ms": "uint8"})
+    pd.testing.assert_frame_equal(
+        own_lines(small, "ms", "day", "who"), own_lines(table, "ms", "day", "who")
+    )
+
+
+def test_own_lines_are_those_of_polyfit():
+    sleep = load("sleepstudy")
+    result = own_lines(sleep, "Reaction", "Days", "Subject")
+    for name, rows in sleep.groupby("Subject"):
+        line = np.polyfit(rows["Days"], rows["Reaction"], 1)[::-1]
+        np.testing.assert_allclose(result.loc[name], line, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("MS", "day", "who"), "y: .*Perhaps you want 'ms'"),
+        (("ms", "who", "who"), "x: "),
+        (("ms", "day", "person"), "group: "),
+    ],
+)
+def test_own_lines_bad_input(visits, arguments, message):
+    with pytest.raises(CourseError, match=message):
+        own_lines(visits, *arguments)
+    with pytest.raises(CourseError, match="group: "):
+        own_lines(visits.assign(who=visits["who"].replace("c", None)), "ms", "day", "who")

@@ -167,7 +167,7 @@ def test_records_beside_plain_values():
         ({"records": []}, "at least one of 'items'"),
         ({"path": []}, "path: must name at least one"),
         ({"keys": ["user", "id"]}, r"one for each of path \(2\)"),
-        ({"keys": "user"}, "keys: must hold a key"),
+        ({"keys": "user"}, "keys: must be a list; got 'user'"),
         ({"keys": ["usr", "id", "name"]}, "Perhaps you want 'user'"),
         ({"path": ["orders", "itms"]}, "must lead through every nested field"),
         ({"empty": "keep"}, "empty: must be one of"),

@@ -207,7 +207,7 @@ def test_the_round_trip_loses_nothing(table, random):
     [
         ({}, {"stubs": "tim"}, "'tim' without any.*there is: time1, time2"),
         ({}, {"sep": "_"}, "must begin the names of wave columns, as time_1"),
-        ({}, {"sep": 1}, "stubs: must be text, as is sep; got 'time', 'time', 1"),
+        ({}, {"sep": 1}, "sep: must be text; got 1"),
         ({}, {"stubs": [7]}, "must be text.*Put it in quotes"),
         ({}, {"stubs": []}, "stubs: must name at least one"),
         ({}, {"id": []}, "id: must name at least one"),
@@ -243,7 +243,11 @@ def test_to_long_bad_input(wide, change, arguments, message):
         ({"wave": [0, np.nan, 0, 1]}, {}, "wave: must not be missing; .* row 1: id=a"),
         ({"wave": [0, 0, 0, 1]}, {}, "2 of 4 rows, first row 0: id=a, wave=0; row 1: id=a"),
         ({"wave": [0, 2, 0, 1]}, {}, "all 3 waves of every unit; got 4 of 4 rows"),
-        ({"id": ["a", "a", None, "b"]}, {}, "id: must not be missing; .* row 2"),
+        (
+            {"id": ["a", "a", None, "b"]},
+            {},
+            r"id: must not be missing; .* row 2: id=nan, sex=m, wave=0, score=nan\. Drop",
+        ),
         ({"sex": ["f", "m", "m", "m"]}, {}, "'sex' constant .* row 1: id=a, wave=1, sex=m"),
         ({"sex": ["f", None, "m", "m"]}, {}, "'sex' constant"),
         ({"score7": 1}, {}, "share their stub .*'score7' beside 'score0'"),
@@ -269,3 +273,39 @@ def test_the_first_three_rows_are_shown(wide):
     with pytest.raises(CourseError) as error:
         to_long(many, "time", id="id")
     assert str(error.value).count(": id=") == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "b"],
+        pd.Categorical(["a", "b"]),
+        pd.to_datetime(["2020-01-01", "2021-01-01"]),
+        pd.array(["1", "2"], "string"),
+        [(1, 2), (3, 4)],
+    ],
+)
+def test_an_empty_wave_beside_another_type_has_that_type(values):
+    data = pd.DataFrame({"id": [1, 2], "s1": pd.Series(values), "s2": [np.nan, np.nan]})
+    found = to_long(data, "s", id="id")
+    assert found["s"].dtype == data["s1"].dtype
+    assert found.query("wave == 1")["s"].tolist() == list(values)
+    assert found.query("wave == 2")["s"].isna().all()
+
+
+@pytest.mark.parametrize(("first", "second"), [("ab", "ca"), ("ab", "cd"), ("ba", "bb")])
+def test_waves_of_other_categories_are_named(first, second):
+    waves = {"s1": pd.Categorical(list(first)), "s2": pd.Categorical(list(second))}
+    with pytest.raises(CourseError, match=r"s1 with categories a, b; s2 with .*astype\(str\)"):
+        to_long(pd.DataFrame({"id": [1, 2], **waves}), "s", id="id")
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, {1}, ([1], 2)])
+def test_values_that_cannot_be_compared_are_refused_as_labels(value):
+    long = pd.DataFrame({"id": [1, 1], "wave": [1, 2], "v": [3, 4], "o": [value, value]})
+    with pytest.raises(CourseError, match="data: .*can be compared; got 'o' with a"):
+        to_wide(long, "v", id="id")
+    with pytest.raises(CourseError, match="id: .*can be compared; got 'o' with a"):
+        to_wide(long, "v", id=["id", "o"])
+    wide = to_wide(long[["id", "wave", "o"]], "o", id="id")  # as values, anything goes
+    assert wide["o1"].tolist() == [value]

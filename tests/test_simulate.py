@@ -143,6 +143,14 @@ def test_designs_are_frozen():
         RandomSlopeDesign().scale = 1.0
 
 
+def test_random_slopes_by_default():
+    lines = lines_of(slopes(n_groups=2000, scale=0), "group", "x", "y")
+    assert_mean(lines[0], 10, 4.0)
+    assert_mean(lines[1], 2, 0.25)
+    assert_variance(lines[0], 4.0)
+    assert_variance(lines[1], 0.25)
+
+
 def test_random_slopes_frame():
     data = slopes(n_groups=3, n_per_group=4)
     assert list(data.columns) == ["group", "x", "y"]
@@ -223,6 +231,7 @@ def test_orders_tree():
     assert names[0] == "Alice"
     assert names[10] == "Alice 2"
     assert {len(user["orders"]) for user in users} == {0, 1, 2, 3, 4}
+    quantities = set()
     for user in users:
         assert [order["id"] for order in user["orders"]] == list(
             range(101, 101 + len(user["orders"]))
@@ -232,7 +241,8 @@ def test_orders_tree():
             assert len({item["name"] for item in order["items"]}) == len(order["items"])
             for item in order["items"]:
                 assert item["price"] > 0
-                assert item["quantity"] in (1, 2, 3)
+                quantities.add(item["quantity"])
+    assert quantities == {1, 2, 3}
     assert users == simulate_orders(25, np.random.default_rng(2))
     assert users != simulate_orders(25, np.random.default_rng(3))
 

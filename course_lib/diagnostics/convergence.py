@@ -16,7 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from course_lib.errors import check_choice, check_finite, course_error
+from course_lib.errors import (
+    check_finite,
+    check_flag,
+    course_error,
+)
 from course_lib.mixed.cross_products import CrossProducts, FactorArrays, cross_products
 from course_lib.mixed.deviance import (
     deviance_and_gradient,
@@ -42,7 +46,7 @@ __all__ = [
 GRADIENT = 2e-3  # lme4's check.conv.grad
 FLAT = 1e-6  # smallest over largest curvature; differences of gradients are good to 1e-8
 STEP = 1e-4  # for differences of exact gradients
-# All searches minimise the deviance per group, as `course_lib.mixed.search` does.
+# All searches minimise the deviance per group: their tolerances mean the same for all sizes.
 LBFGS = {"ftol": 1e-15, "gtol": 1e-6, "maxiter": 500}
 # name: (needs the gradient, options). Tight, so that they are compared by where they end.
 OPTIMIZERS = {
@@ -201,7 +205,7 @@ def random_effects_pca(fit: LmerResult, scaled: bool = True) -> pd.DataFrame:
     check_convergence : Whether the fit is singular.
     """
     check_fit("fit", fit)
-    check_choice("scaled", scaled, (True, False))
+    check_flag("scaled", scaled)
     theta = fit.estimate.optimum.theta
     standard = lambda_matrices(theta, fit.standardised.products.masks)
     roots = standard if scaled else fit.standardised.relative_factors(theta)
@@ -289,10 +293,10 @@ def optimizer_trace(
 ) -> pd.DataFrame:
     """Follow the search for θ, evaluation by evaluation.
 
-    The search is that of `lmer` without its restarts: L-BFGS with the exact gradient from
-    Λ = I. With ``scaled=False`` it works on the columns as they stand in the data, which `lmer`
-    never does; where such a search ends on badly scaled data depends on rounding, and so on
-    the machine.
+    The search is L-BFGS with the exact gradient from Λ = I, plainer than that of `lmer`, which
+    begins with Fisher scoring and ends at the same place. With ``scaled=False`` it works on the
+    columns as they stand in the data, which `lmer` never does; where such a search ends on
+    badly scaled data depends on rounding, and so on the machine.
 
     Parameters
     ----------
@@ -331,7 +335,7 @@ def optimizer_trace(
     --------
     deviance_at : The surface that it walks on.
     """
-    check_choice("scaled", scaled, (True, False))
+    check_flag("scaled", scaled)
     fit = lmer(formula, data, reml)
     products, shift = _problem(fit, scaled)
     start, evaluations = diagonal(products.masks).astype(float), []
@@ -401,7 +405,7 @@ def deviance_at(
     --------
     optimizer_trace : The walk on this surface.
     """
-    check_choice("scaled", scaled, (True, False))
+    check_flag("scaled", scaled)
     theta = check_finite("theta", theta)
     fit = lmer(formula, data, reml)
     products, shift = _problem(fit, scaled)

@@ -11,13 +11,13 @@ from scipy.stats import chi2, norm
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
 from course_lib.mixed.result import LmerResult, lmer
+from course_lib.reshape import own_lines
 
 __all__ = ["EXERCISES"]
 
-DAY = 6  # exercise 1.1
 LAST_DAY = 9  # exercise 1.3
 MEAN_DAY = 4.5
-BASELINE = 2  # exercise 1.5: sleep is restricted after this day
+BASELINE = 2  # exercise 1.6: sleep is restricted after this day
 
 
 @functools.cache
@@ -37,9 +37,9 @@ def nights_fit(term: str = "nights", reml: bool = True, first: int = BASELINE) -
 
 
 @functools.cache
-def growth_fit() -> LmerResult:
-    """Fit the article's model to the simulated school data."""
-    return lmer("score ~ time + (time | student_id)", load("school_growth"))
+def jaw_fit(term: str = "age", group: str = "Subject", reml: bool = True) -> LmerResult:
+    """Fit the growth of the children's jaws."""
+    return lmer(f"distance ~ age + ({term} | {group})", load("orthodont"), reml=reml)
 
 
 def sd_of(fit: LmerResult, group: str, term: str) -> float:
@@ -58,35 +58,24 @@ def share_below_zero(spread: float) -> float:
     return float(norm.cdf(0, sleep_fit().fe_params["Days"], spread))
 
 
-def own_slopes(data: pd.DataFrame, y: str, x: str, group: str) -> pd.Series:
-    """Return the slope of each group's separate least-squares line."""
-    slopes = {name: np.polyfit(own[x], own[y], 1)[0] for name, own in data.groupby(group)}
-    return pd.Series(slopes)
-
-
 def sleep_slopes_sd(first: int = 0) -> float:
     """Return the standard deviation of the sleepers' separate slopes from day `first` on."""
     sleep = load("sleepstudy")
-    return float(own_slopes(sleep[sleep["Days"] >= first], "Reaction", "Days", "Subject").std())
+    rows = sleep[sleep["Days"] >= first]
+    return float(own_lines(rows, "Reaction", "Days", "Subject")["Days"].std())
 
 
-def own_slopes_sd(filled: bool = False) -> float:
-    """Return the standard deviation of the students' separate slopes.
-
-    Missing scores are left out or, wrongly, `filled` with zero.
-    """
-    growth = load("school_growth")
-    scored = growth.fillna({"score": 0}) if filled else growth.dropna(subset="score")
-    return float(own_slopes(scored, "score", "time", "student_id").std())
-
-
-def pooled_slopes_sd() -> float:
-    """Return the standard deviation of the students' partially pooled slopes."""
-    return float(growth_fit().random_effects["student_id"]["time"].std())
+def clipped_answer() -> pd.Series:
+    """Return the answer of exercise 1.6 with the days before the baseline set to night 0."""
+    sleep = load("sleepstudy")
+    nights = sleep.assign(nights=(sleep["Days"] - BASELINE).clip(lower=0))
+    formula = "Reaction ~ nights + ({} | Subject)"
+    smaller, larger = (lmer(formula.format(t), nights, reml=False) for t in ("1", "nights"))
+    return nights_answer(lmer(formula.format("nights"), nights), smaller, larger)
 
 
 def nights_answer(fit: LmerResult, smaller: LmerResult, larger: LmerResult) -> pd.Series:
-    """Put together the three numbers of exercise 1.5."""
+    """Put together the three numbers of exercise 1.6."""
     term = fit.fe_params.index[1]
     return pd.Series(
         {
@@ -98,12 +87,12 @@ def nights_answer(fit: LmerResult, smaller: LmerResult, larger: LmerResult) -> p
 
 
 def nights_with(part: str, value: float) -> pd.Series:
-    """Replace one part of the right answer of exercise 1.5."""
+    """Replace one part of the right answer of exercise 1.6."""
     return pd.Series({**right_nights(), part: value})
 
 
 def right_nights() -> pd.Series:
-    """Right answer of exercise 1.5."""
+    """Right answer of exercise 1.6."""
     return nights_answer(
         nights_fit(), nights_fit("1", reml=False), nights_fit("nights", reml=False)
     )
@@ -112,47 +101,57 @@ def right_nights() -> pd.Series:
 EXERCISES = (
     Exercise(
         id="1.1",
-        question=f"What reaction time (ms) does the random-slope model predict on day {DAY} "
-        "for a person whom it has not seen?",
-        right=lambda: sleep_fit().fe_params @ [1, DAY],
-        success="for a person without data the best guess is the population line.",
-        tolerance=0.002,  # the mean of that day's rows is only 0.6 % away
-        wanted="a time in ms",
+        question="With which standard deviation do the children differ in growth?",
+        right=lambda: sd_of(jaw_fit(), "Subject", "age"),
+        success="the formula was `distance ~ age + (age | Subject)`. The children are the "
+        "groups, and growth is the slope of age. Four ages per child tell little about one "
+        "child's slope, so the lines of the children are drawn strongly together.",
+        wanted="a standard deviation of slopes, in mm per year",
         mistakes=(
             Mistake(
-                lambda: sleep_fit().fe_params["Intercept"],
-                f"that is the level on day 0. How much slowing comes until day {DAY}?",
+                lambda: sd_of(jaw_fit("1"), "Subject", "Intercept"),
+                "that is the spread of the levels, in a model in which all children grow "
+                "alike. Let the slope differ too.",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params @ [1, DAY] / 1000,
-                "that is in seconds; the question asks for ms.",
+                lambda: sd_of(jaw_fit(), "Subject", "Intercept"),
+                "that is the spread of the intercepts, the levels at age 0. Growth is the "
+                "slope.",
             ),
             Mistake(
-                lambda: sleep_fit(MEAN_DAY).fe_params @ [1, DAY],
-                "that is the model with centred days. There the first coefficient is the level "
-                f"at the mean day, and day {DAY} has another number.",
+                lambda: sd_of(jaw_fit("age", "Sex"), "Sex", "age"),
+                "you grouped the rows by `Sex`. Which column says which rows belong to the "
+                "same child?",
             ),
             Mistake(
-                lambda: load("sleepstudy").query("Days == @DAY")["Reaction"].mean(),
-                "that is the mean of the people who were measured on that day. The question is "
-                "what the model predicts; its line rests on all days.",
+                lambda: sd_of(jaw_fit("0 + age"), "Subject", "age"),
+                "in your model all children have the same level. They may differ in level too.",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params["Days"] * DAY,
-                "that is the slowing since day 0. Where does the person start?",
+                lambda: jaw_fit("age", reml=False).sd("Subject", "age"),
+                "you used the ML fit; the question asks for REML.",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params @ [1, DAY - 1],
-                "you counted the first day as day 1; in these data it is day 0.",
+                lambda: jaw_fit().bse_fe["age"],
+                "that is the standard error of the mean growth: the uncertainty about the "
+                "mean, not the spread of children.",
             ),
             Mistake(
-                lambda: sleep_fit().fe_params @ [1, DAY + 1],
-                "you are one day too far.",
+                lambda: jaw_fit().fe_params["age"],
+                "that is the mean growth. How far do children differ from it?",
             ),
             Mistake(
-                lambda: sleep_fit().coef()["Subject"].iloc[0] @ [1, DAY],
-                "that is the prediction for the first subject of the data, whom the model "
-                "has seen.",
+                lambda: jaw_fit().cov_re["Subject"].loc["age", "age"],
+                "that is the variance. Take its square root.",
+            ),
+            Mistake(
+                lambda: jaw_fit().coef()["Subject"]["age"].std(),
+                "that is the spread of the partially pooled slopes, which are drawn together. "
+                "The model has an estimate of the spread itself.",
+            ),
+            Mistake(
+                lambda: own_lines(load("orthodont"), "distance", "age", "Subject")["age"].std(),
+                "that is the spread of separate lines, which contains the noise of four rows.",
             ),
         ),
     ),
@@ -162,7 +161,7 @@ EXERCISES = (
         right=lambda: share_below_zero(sd_of(sleep_fit(), "Subject", "Days")),
         success="a clear mean effect and a few people who go the other way live together well. "
         "(It is an estimate from 18 people: the spread behind it is known only roughly.)",
-        tolerance=0.04,  # two digits, or one per cent, are enough
+        tolerance=0.03,  # printed mean and σ₁ are enough; two decimals are not
         wanted="a proportion between 0 and 1",
         mistakes=(
             Mistake(
@@ -173,6 +172,11 @@ EXERCISES = (
             Mistake(
                 lambda: share_below_zero(sleep_fit().cov_re["Subject"].loc["Days", "Days"]),
                 "you used the variance where the standard deviation belongs.",
+            ),
+            Mistake(
+                lambda: 0.0,
+                "slopes are normal in this model, so some people in the population are on the "
+                "other side of zero. The 18 subjects of the study do not answer the question.",
             ),
             Mistake(
                 lambda: 1 - share_below_zero(sd_of(sleep_fit(), "Subject", "Days")),
@@ -230,49 +234,87 @@ EXERCISES = (
                 lambda: correlation(sleep_fit(-LAST_DAY).cov_re["Subject"]),
                 f"you moved the zero the other way: day {LAST_DAY} itself must become 0.",
             ),
+            Mistake(
+                lambda: -correlation(sleep_fit(LAST_DAY).cov_re["Subject"]),
+                "your days run backwards. Subtract from `Days`, so that a later day still has "
+                "the larger number and a positive slope still means slowing down.",
+            ),
+            Mistake(
+                lambda: 1.0,
+                "who is slow at the end mostly has a steep slope, but levels at the start "
+                "differ too, so the two are not perfectly related. Fit again and look.",
+            ),
         ),
     ),
     Exercise(
         id="1.4",
-        question="By which factor are the students' partially pooled slopes less spread out "
-        "(standard deviation) than their separately fitted ones?",
-        right=lambda: pooled_slopes_sd() / own_slopes_sd(),
-        success="far stronger than in the sleep study (compare the table of spreads there). "
-        "Five waves leave much noise in a student's own slope, and pooling takes it out.",
-        tolerance=0.003,  # the share of true variance is only half a per cent away
-        wanted="a ratio of two standard deviations",
+        question="Which number is about halved by four times as many people?",
+        right=lambda: "A",
+        success="four times as many people tell twice as exactly about their mean. How people "
+        "and rows scatter is a fact: more people make it better known, not smaller.",
+        kind="choice",
+        options=("A", "B", "C", "D", "E"),
         mistakes=(
             Mistake(
-                lambda: own_slopes_sd() / pooled_slopes_sd(),
-                "that is the ratio the other way round. Less spread out: a factor below one.",
+                lambda: "B",
+                "σ₁ says how much people differ. More people of the same population differ as "
+                "much as before; only the estimate of σ₁ becomes more exact.",
             ),
             Mistake(
-                lambda: (pooled_slopes_sd() / own_slopes_sd()) ** 2,
-                "that is the ratio of the variances. Take the square root.",
+                lambda: "C",
+                "σ says how the rows of one person scatter around their line. More people do "
+                "not make one person's rows calmer.",
             ),
             Mistake(
-                lambda: (sd_of(growth_fit(), "student_id", "time") / own_slopes_sd()) ** 2,
-                "that is the true share of the variance of the separate slopes: near, but "
-                "another thing. The question is about the spread of the pooled slopes.",
+                lambda: "D",
+                "that range is the mean slope ± 1.96 σ₁. It is about people, who differ as "
+                "much as before.",
             ),
             Mistake(
-                lambda: pooled_slopes_sd() / own_slopes_sd(filled=True),
-                "a missing score is not a score of zero. Leave those rows out before you fit "
-                "the lines.",
-            ),
-            Mistake(
-                lambda: sleep_fit().coef()["Subject"]["Days"].std() / sleep_slopes_sd(),
-                "that is the ratio in the sleep study. The question is about the students.",
-            ),
-            Mistake(
-                lambda: sd_of(growth_fit(), "student_id", "time") / own_slopes_sd(),
-                "above the line you have the model's estimate of the spread in the population. "
-                "The question is about the spread of the students' pooled slopes.",
+                lambda: "E",
+                "how well one person's slope is known depends mostly on the rows of this "
+                "person, and each person still has ten.",
             ),
         ),
     ),
     Exercise(
         id="1.5",
+        question="Which two sentences about subject 335 may stand in a report?",
+        right=lambda: "BC",
+        success="the pooled slope is near zero, and its standard error is several times as "
+        "large. From the mean slope it is more than four standard errors away.",
+        kind="choice",
+        options=("AB", "AC", "AD", "BC", "BD", "CD"),
+        mistakes=(
+            Mistake(
+                lambda: "AB",
+                "A and B contradict each other. The own slope in A contains the noise of ten "
+                "rows: compare it with the standard error of the slope.",
+            ),
+            Mistake(
+                lambda: "AC",
+                "sentence A takes the own slope for a fact. Compare it with what the model "
+                "makes of it in `coef()`, and with the standard error.",
+            ),
+            Mistake(
+                lambda: "AD",
+                "sentence A takes a noisy own slope for a fact. And D does not follow: the "
+                "test says that slopes differ, not that this one is below zero.",
+            ),
+            Mistake(
+                lambda: "BD",
+                "B and D contradict each other. The test says that slopes differ. It does not "
+                "say on which side of zero the slope of one person lies.",
+            ),
+            Mistake(
+                lambda: "CD",
+                "sentence D does not follow. By how many standard errors is the pooled slope "
+                "of 335 below zero?",
+            ),
+        ),
+    ),
+    Exercise(
+        id="1.6",
         question="From the baseline on: mean slope per night, standard deviation of the slopes "
         "(both by REML), and the likelihood-ratio statistic of the random slope (by ML)?",
         right=right_nights,
@@ -297,6 +339,11 @@ EXERCISES = (
                 ),
                 f"you left out day {BASELINE} too. It is the baseline, before the first short "
                 "night, and belongs to the line.",
+            ),
+            Mistake(
+                clipped_answer,
+                f"you counted the days before day {BASELINE} as night 0. They are not nights "
+                "of short sleep: leave these rows out.",
             ),
             Mistake(
                 lambda: nights_with("sd", nights_fit().bse_fe["nights"]),
@@ -334,8 +381,7 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: nights_answer(nights_fit(), nights_fit("1"), nights_fit()),
-                "'lr' is from the REML fits. That would be allowed here, but the question asks "
-                "for ML.",
+                "'lr' is from the REML fits. Fit both models with `reml=False`.",
             ),
             Mistake(
                 lambda: right_nights() * [1, 1, -1],

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from course_lib.errors import check_choice, check_dataframe, check_finite, course_error
+from course_lib.errors import (
+    check_choice,
+    check_dataframe,
+    check_finite,
+    check_number,
+    course_error,
+)
 from course_lib.explain.model import (
     check_features,
     columns_of,
@@ -142,10 +147,8 @@ def counterfactual(
     names = check_features("change", change, data)
     start = one_row(row, data[list(dict.fromkeys([*columns_of(predict, data)[0], *names]))])
     check_choice("target_kind", target_kind, ("at least", "at most", "exactly"))
-    for argument, number in (("target", target), ("tolerance", tolerance)):
-        if not isinstance(number, numbers.Real) or isinstance(number, bool):
-            raise course_error(argument, "must be one number", repr(number), "Try 1.0.")
-        check_finite(argument, number)
+    check_number("target", target)
+    check_number("tolerance", tolerance)
     if tolerance < 0:
         raise course_error("tolerance", "must not be negative", tolerance, "Try 0.")
     here = start[names].to_numpy(dtype=float)[0]
@@ -209,7 +212,8 @@ def _bounds(bounds, names, here, data) -> np.ndarray:
 
 def _scale(scale, names, data) -> np.ndarray:
     spread = {name: data[name].to_numpy(dtype=float).std() for name in names}
-    spread |= _by_name("scale", scale, names)
+    given = _by_name("scale", scale, names)
+    spread |= {name: check_number("scale", value) for name, value in given.items()}
     units = check_finite("scale", [spread[name] for name in names])
     if (units <= 0).any():
         got = f"{units.min():g} for '{names[int(units.argmin())]}'"

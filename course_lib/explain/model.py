@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from course_lib import errors
-from course_lib.errors import course_error, listing
+from course_lib.errors import course_error
 from course_lib.mixed.result import LmerResult
 
 __all__ = ["check_features", "columns_of", "one_row", "prediction_function", "repeat_row"]
@@ -55,7 +55,13 @@ def prediction_function(predict: object) -> Callable[[pd.DataFrame], np.ndarray]
         if names is not None:
             errors.check_columns("data", rows, names)
             rows = rows[list(names)]
-        values = np.asarray(function(rows), dtype=float)
+        found = function(rows)
+        try:
+            values = np.asarray(found, dtype=float)
+        except (TypeError, ValueError):
+            got = f"a {type(found).__name__} of other values"
+            advice = "Pass fit, forest, or lambda rows: model.predict(rows)."
+            raise course_error("predict", "must return numbers", got, advice) from None
         if values.shape != (len(rows),):
             got = f"shape {values.shape} for {len(rows)} rows"
             advice = "For a classifier take a column: lambda rows: m.predict_proba(rows)[:, 1]."
@@ -186,7 +192,8 @@ def one_row(row: object, data: pd.DataFrame) -> pd.DataFrame:
     except (TypeError, ValueError) as error:
         advice = "Start from row = data.iloc[3].copy() and change values."
         raise course_error("row", "must have the types of data", error, advice) from None
-    errors.check_numeric("row", row, row.select_dtypes("number").columns)
+    is_number = pd.api.types.is_any_real_numeric_dtype
+    errors.check_numeric("row", row, [name for name in row if is_number(row[name])])
     return row
 
 
@@ -226,12 +233,7 @@ def check_features(
     prediction_function : The model itself, checked.
     """
     errors.check_dataframe("data", data)
-    names = [features] if isinstance(features, str) else features
-    is_list = isinstance(names, list | tuple | pd.Index) and len(names) > 0
-    if not is_list or len(set(names)) < len(names):
-        advice = f"There is: {listing(data.columns)}."
-        raise course_error(argument, "must list column names, each once", names, advice)
-    names = list(names)
+    names = errors.check_names(argument, features)
     errors.check_columns(argument, data, names)
     is_number = pd.api.types.is_any_real_numeric_dtype
     errors.check_numeric(argument, data, [n for n in names if numeric or is_number(data[n])])

@@ -131,6 +131,7 @@ def linear_shap(
     check_fit("fit", fit)
     errors.check_choice("dependence", dependence, ("independent", "gaussian"))
     errors.check_choice("new_levels", new_levels, ("error", "population"))
+    errors.check_flag("progress", progress)
     parts = _model_parts(fit)
     data = _checked_rows("data", data, fit, new_levels)
     if background is None and len(data) == 1:
@@ -218,6 +219,7 @@ def _checked_rows(argument, rows, fit, new_levels) -> pd.DataFrame:
     names = list(dict.fromkeys([*frame.fixed.variables, *random]))
     errors.check_columns(argument, rows, names)
     errors.check_no_missing(argument, rows, names)
+    errors.check_labels(argument, rows, names)
     is_number = pd.api.types.is_any_real_numeric_dtype
     errors.check_numeric(argument, rows, [name for name in names if is_number(rows[name])])
     for factor in frame.factors if new_levels == "error" else ():

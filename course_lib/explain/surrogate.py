@@ -18,6 +18,7 @@ from course_lib.explain.model import (
     prediction_function,
     repeat_row,
 )
+from course_lib.mixed.typed_frame import typed_frame
 
 __all__ = ["LocalSurrogate", "local_surrogate", "partial_dependence_frame"]
 
@@ -242,7 +243,10 @@ def partial_dependence_frame(
         advice = "Call once for each pair, and put the tables together."
         raise course_error("features", "must be one or two columns", repr(features), advice)
     names = check_features("features", features, data, numeric=False)
-    numeric = [n for n in names if pd.api.types.is_any_real_numeric_dtype(data[n])]
+    typed, kinds = typed_frame("features", data, names), {}
+    for name in typed.select_dtypes(exclude="number"):  # scikit-learn sees a number per value
+        typed[name], kinds[name] = pd.factorize(typed[name], sort=True)
+        kinds[name] = data[name].iloc[np.unique(typed[name], return_index=True)[1]].array
     for name in names:
         taken = name in ("kind", "row", "prediction")
         if taken or data[name].nunique() < 2:
@@ -268,14 +272,14 @@ def partial_dependence_frame(
             return True
 
         def predict(self, X):
-            return function(X)
+            return function(X.assign(**{n: v.take(X[n].astype(int)) for n, v in kinds.items()}))
 
     try:
         grid = partial_dependence(
             FittedModel(),
-            data.astype({name: float for name in numeric}),  # scikit-learn refuses integers
+            data.assign(**typed),
             names,
-            categorical_features=[n for n in names if n not in numeric] or None,
+            categorical_features=list(kinds) or None,
             percentiles=tuple(ends),
             grid_resolution=grid_resolution,
             method="brute",
@@ -287,6 +291,7 @@ def partial_dependence_frame(
         rule, advice = "must leave a grid in each feature", "Try percentiles=(0, 1)."
         raise course_error("percentiles", rule, error, advice) from None
     points = pd.MultiIndex.from_product(grid["grid_values"], names=names).to_frame(index=False)
+    points = points.assign(**{n: v.take(points[n].astype(int)) for n, v in kinds.items()})
     tables = []
     if "average" in grid:
         mean = grid["average"].ravel()

@@ -42,7 +42,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from course_lib.errors import check_choice, check_count, check_rng, course_error, listing
+from course_lib.errors import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_rng,
+    course_error,
+    listing,
+)
 from course_lib.mixed.bootstrap import batches, refit
 from course_lib.mixed.cross_products import bars
 from course_lib.mixed.design import GroupFactor
@@ -160,7 +167,7 @@ def compare_models(models: Mapping[str, LmerResult], refit: bool = True) -> pd.D
         raise course_error("models", rule, got, advice)
     for name, fit in models.items():
         check_fit(f"models[{name!r}]", fit)
-    check_choice("refit", refit, (True, False))
+    check_flag("refit", refit)
     fits = list(models.values())
     for name, fit in models.items():
         check_same_rows(f"models[{name!r}]", fits[0], fit)
@@ -243,6 +250,7 @@ def lr_test(
     check_fit("reduced", reduced)
     check_fit("full", full)
     check_choice("method", method, ("chi2", "boundary", "bootstrap"))
+    check_flag("progress", progress)
     if method == "bootstrap":
         check_count("n_sim", n_sim)
         check_rng("rng", rng)
@@ -406,7 +414,7 @@ def same_fixed_part(one: LmerResult, other: LmerResult) -> bool:
     if a.X.shape != b.X.shape or not _within(a.X, b.X):
         return False
     logdets = [np.log(np.abs(s.x_root.diagonal())).sum() for s in (a, b)]
-    return bool(abs(logdets[0] - logdets[1]) < 1e-9 * max(1.0, abs(logdets[0])))
+    return bool(np.isclose(*logdets, rtol=1e-9, atol=1e-9))
 
 
 def added_by(reduced: LmerResult, full: LmerResult) -> Added:

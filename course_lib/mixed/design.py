@@ -18,15 +18,18 @@ from course_lib.errors import (
     CourseError,
     check_columns,
     check_dataframe,
+    check_labels,
     course_error,
     listing,
-    suggestion,
 )
 from course_lib.mixed.formula import (
     ParsedFormula,
+    check_known,
     check_quoting,
     coded_names,
+    formula_error,
     names_in,
+    other_calls,
     parse_formula,
     plain_terms,
     reading_error,
@@ -173,22 +176,15 @@ class ModelFrame:
     def factor_codes(self, factor: GroupFactor, data: pd.DataFrame) -> np.ndarray:
         """Level of each row of new data, -1 where the level was not seen in fitting."""
         check_columns("newdata", data, factor.group)
+        check_labels("newdata", data, factor.group)
         keys = [data[column] for column in factor.group]
         new = pd.MultiIndex.from_arrays(keys) if len(keys) > 1 else pd.Index(keys[0])
         return factor.keys.get_indexer(new)
 
 
-def _variables(text: str, data: pd.DataFrame) -> list[str]:
-    """Columns of `data` named in a piece of formula; raise for a name that is none."""
-    found = []
-    for name in (name for name in names_in(text) if name.is_column):
-        if name.text in data.columns:
-            found.append(name.text)
-        else:
-            rule = "must use columns of the data"
-            advice = suggestion(name.text, data.columns)
-            raise course_error("formula", rule, f"'{name.text}', which is not one", advice)
-    return list(dict.fromkeys(found))
+def _variables(text: str) -> tuple[str, ...]:
+    """Columns that a piece of formula names."""
+    return tuple(dict.fromkeys(name.text for name in names_in(text) if name.is_column))
 
 
 def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
@@ -218,13 +214,13 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
         check_quoting(formula, data.columns)
     parsed = parse_formula(formula)
     variables = {
-        piece: tuple(_variables(piece, data))
+        piece: _variables(piece)
         for piece in [parsed.response, parsed.fixed, *(bar.left for bar in parsed.bars)]
     }
     used = [name for names in variables.values() for name in names]
     grouping = [name for bar in parsed.bars for name in bar.group]
-    check_columns("formula", data, grouping)
     used = list(dict.fromkeys([*used, *grouping]))
+    check_known(formula, used, data.columns)
     complete = np.logical_and.reduce([data[name].notna().to_numpy() for name in used])
     if not complete.any():
         emptiest = data[used].isna().sum().sort_values(ascending=False)
@@ -245,6 +241,7 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
     sides = _sides(parsed, variables, typed)
     y = _response(parsed, typed)
     fixed, X = sides[parsed.fixed]
+    check_labels("formula", rows, grouping)
     factors = _group_factors(parsed, sides, rows)
     factors.sort(key=lambda factor: -len(factor.keys) * len(factor.terms))
     return ModelFrame(
@@ -272,6 +269,7 @@ def _sides(
     levels = {k: v for matrix in built for k, v in matrix.model_spec.encoder_state.items()}
     for text, matrix in zip(left, built, strict=True):
         spec, used = matrix.model_spec.update(encoder_state=levels), variables[text]
+        _check_row_by_row(parsed, text, spec, rows[list(used)], matrix)
         values, empty = _as_array(matrix), _empty_cells(matrix, levels)
         kept = [k for k in range(matrix.shape[1]) if k not in empty]
         terms = []
@@ -306,6 +304,33 @@ def _empty_cells(matrix: pd.DataFrame, levels: dict[str, tuple]) -> list[int]:
     return [k for k in places if not matrix.iloc[:, k].to_numpy().any()]
 
 
+def _check_row_by_row(
+    parsed: ParsedFormula, text: str, spec: ModelSpec, rows: pd.DataFrame, matrix: pd.DataFrame
+) -> None:
+    """Raise if a row gets other values alone than among all: new rows would, silently.
+
+    Where a column is largest and where it is smallest, no mean, minimum, sum or rank of the
+    single row is that of the column.
+    """
+    calls = other_calls(text)
+    if not calls:
+        return
+    for name in rows:
+        order = pd.factorize(rows[name], sort=True)[0]
+        for k in {int(order.argmin()), int(order.argmax())}:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                try:
+                    alone = spec.get_model_matrix(rows.iloc[[k]], **_OPTIONS).to_numpy()
+                    same = np.allclose(alone, matrix.iloc[[k]], rtol=1e-9, atol=0)
+                except Exception:  # whatever a function of all rows says of one
+                    same = False
+            if not same:
+                rule = "must compute each row by itself, so that new rows can be predicted"
+                advice = "Make a column of it first, or write center(x) or scale(x)."
+                raise formula_error(parsed.text, rule, f"'{calls[0]}'", advice, calls[0])
+
+
 def _plain_side(text: str, rows: pd.DataFrame) -> tuple[Side, np.ndarray] | None:
     """Make a side that only adds numeric columns without formulaic."""
     terms = plain_terms(text)
@@ -324,13 +349,16 @@ def _build(
     parts: dict[str, str], parsed: ParsedFormula, rows: pd.DataFrame
 ) -> list[pd.DataFrame]:
     from formulaic import Formula  # slow to import: only when a formula is read
-    from formulaic.errors import FormulaicError
+    from formulaic.errors import DataMismatchWarning, FormulaicError
 
     try:
-        with np.errstate(all="ignore"):  # log(-1): reported below, with its name
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # log(-1): see below
+            warnings.simplefilter("error", DataMismatchWarning)
             built = Formula(**parts).get_model_matrix(rows, **_OPTIONS)
     except (FormulaicError, SyntaxError, TypeError, ValueError, AttributeError) as error:
         raise reading_error(parsed.text, error) from None
+    except DataMismatchWarning as warning:
+        raise reading_error(parsed.text, warning) from None
     matrices = [getattr(built, name) for name in parts]
     for matrix in matrices:
         for term, columns in matrix.model_spec.term_indices.items():
@@ -411,7 +439,13 @@ def _group_factors(parsed, sides, rows) -> list[GroupFactor]:
 
 def _codes(rows: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.Index, np.ndarray]:
     if len(group) == 1:
-        codes, keys = pd.factorize(rows[group[0]], sort=True)
+        try:
+            codes, keys = pd.factorize(rows[group[0]], sort=True)
+        except TypeError:
+            kinds = sorted({type(value).__name__ for value in rows[group[0]]})
+            rule, got = "must group by labels that can be sorted", listing(kinds)
+            advice = f"Make text of them: data['{group[0]}'].astype(str)."
+            raise course_error("formula", rule, f"{got} in '{group[0]}'", advice) from None
         return pd.Index(keys, name=group[0]), codes
     cells = rows.groupby([rows[column] for column in group], observed=True)
     return cells.size().index, cells.ngroup().to_numpy()

@@ -27,7 +27,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from course_lib.errors import CourseError, course_error
+import numpy as np
+
+from course_lib.errors import CourseError, course_error, suggestion
 
 if TYPE_CHECKING:
     from formulaic import Formula
@@ -36,15 +38,22 @@ __all__ = [
     "Bar",
     "Name",
     "ParsedFormula",
+    "check_known",
     "check_quoting",
     "coded_names",
+    "formula_error",
     "names_in",
+    "other_calls",
     "parse_formula",
     "plain_terms",
     "reading_error",
+    "two_sides",
 ]
 
 _EXAMPLE = "For example: 'Reaction ~ Days + (Days | Subject)'."
+# What formulaic computes row by row, or with what it remembers of the fit.
+_ROW_BY_ROW = {"I", "C", "log", "log2", "log10", "exp", "sqrt", "center", "scale", "poly"}
+_ROW_BY_ROW |= {"Q", "exp2", "exp10", "abs", "standardize", "bs", "cs", "cc", "cr", "hashed"}
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -87,7 +96,7 @@ class Name:
     text : str
         Without backticks.
     is_column : bool
-        False for what may also be a function (``log(``), a module (``np.``), a keyword of a
+        False for what may also be a function (``log(``), the module ``np.``, a keyword of a
         call (``df=``), or ``True``, ``False`` and ``None``.
     """
 
@@ -148,20 +157,7 @@ def parse_formula(formula: str) -> ParsedFormula:
     --------
     course_lib.lmer : Fit the model that a formula describes.
     """
-    if not isinstance(formula, str) or not formula.strip():
-        raise course_error("formula", "must be text with a '~'", repr(formula), _EXAMPLE)
-    tokens = _tokens(formula)
-    _check_brackets(formula, tokens)
-    _check_words_of_r(formula, tokens)
-    sides = [side for _, side in _split(tokens, "~")]
-    if len(sides) != 2 or not all(sides):
-        raise _formula_error(
-            formula,
-            "must have the response left of one '~' and the predictors right of it",
-            repr(formula),
-            _EXAMPLE,
-        )
-    response, right = sides
+    response, right = _two_sides(formula, _EXAMPLE)
     fixed, bars = [], []
     for sign, term in _split(right, "+", "-"):
         inside = _inside_of_bar(term)
@@ -169,7 +165,7 @@ def parse_formula(formula: str) -> ParsedFormula:
             _check_no_stray_bar(formula, term)
             fixed.append((sign, term))
         elif sign is not None and sign.text == "-":
-            raise _formula_error(
+            raise formula_error(
                 formula,
                 "cannot subtract a random-effects bar",
                 repr(_text(formula, [sign, *term])),
@@ -188,6 +184,67 @@ def parse_formula(formula: str) -> ParsedFormula:
     return ParsedFormula(
         formula, _text(formula, response), _joined(formula, fixed), tuple(bars)
     )
+
+
+def two_sides(formula: str, example: str) -> tuple[str, str]:
+    """Return the response and the predictors of a formula that may be without bars.
+
+    Parameters
+    ----------
+    formula : str
+        ``response ~ predictors``.
+    example : str
+        A sentence for messages.
+
+    Examples
+    --------
+    >>> two_sides("log(y) ~ x + C(z)", "Write 'y ~ x'.")
+    ('log(y)', 'x + C(z)')
+    """
+    left, right = _two_sides(formula, example)
+    return _text(formula, left), _text(formula, right)
+
+
+def check_known(formula: str, names: Iterable[str], columns: Iterable[object]) -> None:
+    """Raise for a name that is no column, and point at it.
+
+    Examples
+    --------
+    >>> check_known("y ~ x", ["y", "x"], ["x", "y", "z"])
+    """
+    columns = list(columns)
+    for name in names:
+        if name not in columns:
+            rule, got = "must name columns of the data", f"'{name}', which is not one"
+            raise formula_error(formula, rule, got, suggestion(name, columns), name)
+
+
+def other_calls(text: str) -> list[str]:
+    """Return what a side calls that may look at other rows, as ``np.mean``, ``.max`` or ``[``.
+
+    Examples
+    --------
+    >>> other_calls("I(x - np.mean(x)) + np.log(x) + poly(z, 2) + I(x / x.max())")
+    ['np.mean', 'max']
+    """
+    tokens, found = _tokens(text), []
+    for i, token in enumerate(tokens):
+        if token.text == "[" and i and _is_call(tokens, i) and tokens[i - 1].kind == "name":
+            found.append("[")
+        if (
+            token.text != "("
+            or not i
+            or tokens[i - 1].kind != "name"
+            or not _is_call(tokens, i)
+        ):
+            continue
+        name, dotted = tokens[i - 1].text, i > 2 and tokens[i - 2].text == "."
+        if dotted and tokens[i - 3].text == "np" and (i == 3 or tokens[i - 4].text != "."):
+            if not isinstance(getattr(np, name, None), np.ufunc):
+                found.append(f"np.{name}")
+        elif dotted or name not in _ROW_BY_ROW:
+            found.append(name)
+    return found
 
 
 def names_in(text: str) -> list[Name]:
@@ -214,7 +271,8 @@ def names_in(text: str) -> list[Name]:
         elif token.kind == "name" and not (i and _follows(tokens[i - 1], token, ".")):
             after = tokens[i + 1].text if i + 1 < len(tokens) else ""
             constant = token.text in ("True", "False", "None")
-            found.append(Name(token.text, not (constant or after in ("(", ".", "="))))
+            module = token.text in ("np", "contr") and after == "."
+            found.append(Name(token.text, not (constant or module or after in ("(", "="))))
     return found
 
 
@@ -232,7 +290,7 @@ def check_quoting(formula: str, columns: Iterable[object]) -> None:
             if found:
                 rule = "must have names with dots or spaces in backticks"
                 place = _Token("name", column, found.start(), found.end())
-                raise _formula_error(formula, rule, f"'{column}'", f"Write `{column}`.", place)
+                raise formula_error(formula, rule, f"'{column}'", f"Write `{column}`.", place)
 
 
 def coded_names(text: str) -> set[str]:
@@ -293,21 +351,49 @@ def _tokens(formula: str) -> list[_Token]:
         token = _Token(kind, match[kind], match.start(), match.end())
         if kind == "unknown" and token.text in "'\"`":
             rule = "must close every quotation mark and backtick that it opens"
-            raise _formula_error(formula, rule, repr(token.text), "Add the second one.", token)
+            raise formula_error(formula, rule, repr(token.text), "Add the second one.", token)
         if kind == "unknown" or token.text.startswith("%"):
             rule = "must consist of names, numbers, brackets and + - * / : ** |"
             advice = "Write x:z for %in%; put names with other signs in backticks: `a name`."
-            raise _formula_error(formula, rule, repr(token.text), advice, token)
+            raise formula_error(formula, rule, repr(token.text), advice, token)
         if kind != "space":
             tokens.append(token)
     return tokens
 
 
-def _formula_error(
-    formula: str, rule: str, got: str, advice: str, at: _Token | None = None
+def _two_sides(formula: str, example: str) -> tuple[list[_Token], list[_Token]]:
+    if not isinstance(formula, str) or not formula.strip():
+        raise course_error("formula", "must be text with a '~'", repr(formula), example)
+    tokens = _tokens(formula)
+    _check_brackets(formula, tokens)
+    _check_words_of_r(formula, tokens)
+    sides = _split(tokens, "~")
+    if len(sides) != 2 or not all(side for _, side in sides):
+        rule = "must have the response left of one '~' and the predictors right of it"
+        raise formula_error(formula, rule, repr(formula), example, sides[-1][0])
+    return sides[0][1], sides[1][1]
+
+
+def _runs(tokens: Sequence[_Token], piece: str) -> list[int]:
+    """Return where a piece stands among tokens: the first token of each equal run."""
+    texts, wanted = [token.text for token in tokens], [piece]
+    if piece not in texts:
+        try:
+            wanted = [token.text for token in _tokens(piece)]
+        except CourseError:
+            return []
+    n = len(wanted)
+    return [i for i in range(len(texts)) if n and texts[i : i + n] == wanted]
+
+
+def formula_error(
+    formula: str, rule: str, got: object, advice: str, at: _Token | str | None = None
 ) -> CourseError:
-    """Build the error, with a caret under the token that it is about."""
+    """Build the error, with a caret under the token or the piece that it is about."""
     error = course_error("formula", rule, got, advice)
+    if isinstance(at, str):
+        tokens = _tokens(formula)
+        at = next((tokens[i] for i in _runs(tokens, at)), None)
     if at is None:
         return error
     start = formula.rfind("\n", 0, at.start) + 1
@@ -379,7 +465,7 @@ def _check_brackets(formula: str, tokens: Sequence[_Token]) -> None:
     if wrong is not None:
         rule = "must close every bracket that it opens"
         advice = f"Count the brackets. {_EXAMPLE}"
-        raise _formula_error(formula, rule, repr(formula), advice, wrong)
+        raise formula_error(formula, rule, repr(formula), advice, wrong)
 
 
 def _check_words_of_r(formula: str, tokens: Sequence[_Token]) -> None:
@@ -401,13 +487,17 @@ def _check_words_of_r(formula: str, tokens: Sequence[_Token]) -> None:
                 "must have ** for a power inside a function, where ^ is Python's exclusive or"
             )
             advice = "Write I(x**2), or poly(x, 2)."
-            raise _formula_error(formula, rule, repr(formula), advice, token)
+            raise formula_error(formula, rule, repr(formula), advice, token)
+        elif token.kind == "number" and not in_python[-1] and "e" in token.text.lower():
+            rule = "must have numbers with an exponent inside I(…)"
+            advice = "Write, for example, I(x * 1e-3)."
+            raise formula_error(formula, rule, repr(token.text), advice, token)
         elif _is_word_of_r(token, after) and not (i and tokens[i - 1].text == "."):
             rule, got = "must use functions that are known here", f"R's '{token.text}'"
-            raise _formula_error(formula, rule, got, _WORDS_OF_R[token.text], token)
+            raise formula_error(formula, rule, got, _WORDS_OF_R[token.text], token)
         elif token.text == "." and not (i and _is_attribute(tokens[i - 1], token, after)):
             rule = "must name its columns: '.' is not known here"
-            raise _formula_error(formula, rule, repr(formula), "Write them out.", token)
+            raise formula_error(formula, rule, repr(formula), "Write them out.", token)
 
 
 def _is_attribute(before: _Token, dot: _Token, after: _Token | None) -> bool:
@@ -431,7 +521,7 @@ def _check_no_stray_bar(formula: str, term: Sequence[_Token]) -> None:
         elif token.kind == "close":
             in_python.pop()
         elif token.text in ("|", "||") and token.kind == "operator" and not in_python[-1]:
-            raise _formula_error(
+            raise formula_error(
                 formula,
                 "must have each bar in its own brackets, joined to the rest by '+'",
                 repr(_text(formula, term)),
@@ -466,7 +556,7 @@ def _inside_of_bar(term: Sequence[_Token]) -> Sequence[_Token] | None:
 def _expand_bar(formula: str, inside: Sequence[_Token]) -> list[Bar]:
     parts = _split(inside, "|", "||")
     if len(parts) != 2 or not all(side for _, side in parts):
-        raise _formula_error(
+        raise formula_error(
             formula,
             "needs something on both sides of the bar: (what varies | group)",
             f"({_around(formula, inside)})",
@@ -478,7 +568,7 @@ def _expand_bar(formula: str, inside: Sequence[_Token]) -> list[Bar]:
     text = _text(formula, left)
     lefts = [text]
     if bar.text == "||":
-        terms = [str(term) for term in _formulaic(text)]
+        terms = [str(term) for term in _formulaic(formula, text)]
         lefts = ["1" if term == "1" else f"0 + {term}" for term in terms]
     return [Bar(one, group) for group in groups for one in lefts]
 
@@ -498,7 +588,7 @@ def _expand_groups(formula: str, right: Sequence[_Token]) -> list[tuple[str, ...
         names = [tokens for _, tokens in _split(part, ":")]
         for tokens in names:
             if len(tokens) != 1 or tokens[0].kind not in ("name", "quoted"):
-                raise _formula_error(
+                raise formula_error(
                     formula,
                     "must have a column name, a/b or a:b right of the bar",
                     f"'{_text(formula, right)}' in {formula!r}",
@@ -510,23 +600,45 @@ def _expand_groups(formula: str, right: Sequence[_Token]) -> list[tuple[str, ...
     return groups[::-1]
 
 
-def _formulaic(text: str) -> Formula:
+def _formulaic(formula: str, text: str) -> Formula:
     from formulaic import Formula  # slow to import: only when a formula is read
     from formulaic.errors import FormulaicError
 
     try:
         return Formula(text)
     except (FormulaicError, SyntaxError, ValueError, TypeError) as error:
-        raise reading_error(text, error) from None
+        raise reading_error(formula, error) from None
 
 
-def reading_error(text: str, error: Exception) -> CourseError:
-    """Rephrase what formulaic says of a piece of formula that it cannot read."""
-    reason = re.sub(r"\x1b\[[0-9;]*m|[⧛⧚]", "", str(error)).strip().splitlines()[0]
-    return course_error(
-        "formula",
+def reading_error(formula: str, error: Exception) -> CourseError:
+    """Rephrase what formulaic says of a formula that it cannot read, and point at the place."""
+    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    reason = said.splitlines()[0] if said else type(error).__name__
+    return formula_error(
+        formula,
         "must be readable and computable from the data",
-        f"{text!r} ({reason})",
+        f"{formula!r} ({reason})",
         "Check the spelling of functions and the signs between terms; "
         "log, exp, sqrt, poly, scale, center, C and I are known.",
+        _place_of(_tokens(formula), error, said),
     )
+
+
+def _place_of(tokens: Sequence[_Token], error: Exception, said: str) -> _Token | None:
+    """Return the token that formulaic, or Python, says is wrong: marked, counted or quoted."""
+    _, _, source = said.partition("\n\n")
+    if "⧛" in source:
+        source = source.removeprefix("1 + ")  # what we put in front of each side
+        piece, at = source.replace("⧛", "").replace("⧚", ""), source.index("⧛")
+        bad = source[at + 1 : source.index("⧚")]
+        pieces = [(piece, at)] + [(bad, 0)] * (len(_runs(tokens, bad)) == 1)
+    elif isinstance(error, SyntaxError):
+        pieces = [(error.text or "", max(error.offset or 1, 1) - 1)]
+    else:
+        quoted = re.findall(r"'([^']+)'|`([^`]+)`", said)
+        pieces = [(one or other, 0) for one, other in reversed(quoted)]
+    for piece, at in pieces:
+        for first in _runs(tokens, piece)[:1]:
+            before = 0 if at == 0 else sum(token.end <= at for token in _tokens(piece))
+            return tokens[min(first + before, len(tokens) - 1)]
+    return None

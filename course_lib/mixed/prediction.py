@@ -11,6 +11,7 @@ from course_lib.errors import (
     check_choice,
     check_count,
     check_dataframe,
+    check_flag,
     check_rng,
     course_error,
     listing,
@@ -50,7 +51,7 @@ def predict(
         If an option is unknown, a column is missing, or a group was not seen in fitting.
     """
     check_choice("new_levels", new_levels, ("error", "population"))
-    factors = frame.factors if random else ()
+    factors = frame.factors if check_flag("random", random) else ()
     if newdata is None:
         index, X = frame.index, frame.X
         parts = [(factor.columns, factor.codes) for factor in factors]

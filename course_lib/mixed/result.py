@@ -16,7 +16,14 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from course_lib.errors import check_finite, check_type, course_error, listing, suggestion
+from course_lib.errors import (
+    check_finite,
+    check_flag,
+    check_type,
+    course_error,
+    listing,
+    suggestion,
+)
 from course_lib.mixed import inference, prediction, search
 from course_lib.mixed.bootstrap import batches, refit_all
 from course_lib.mixed.cross_products import FactorArrays, TooLargeError
@@ -31,7 +38,7 @@ __all__ = ["LmerResult", "check_fit", "lmer", "refits", "refitted_by_ml"]
 _WEIGHTS = "Unequal weights are not here; R's lme4 fits such a model."
 _OFFSET = "Subtract it from the response: 'y - known ~ …'."
 _CONTROL = "There is nothing to set; other optimisers: course_lib.diagnostics.all_optimizers."
-_START = "The search needs no start; course_lib.diagnostics.optimizer_trace shows its path."
+_START = "The search needs no start; course_lib.diagnostics.optimizer_trace shows such a path."
 _MISSING = "Incomplete rows are left out and counted in fit.n_dropped."
 _SUBSET = "Filter the table first: lmer(formula, data[data['age'] > 10])."
 _CONTRASTS = "Write them into the formula, for example C(sex, contr.sum)."
@@ -110,10 +117,9 @@ def lmer(
             "re_formula": (re_formula, _GROUPS),
         }
     )
-    if not isinstance(reml, bool | np.bool_):
-        raise course_error("reml", "must be True or False", repr(reml), "Try reml=True.")
+    reml = check_flag("reml", reml)
     frame = model_frame(formula, data)
-    return _fit(frame, _standardise(frame), bool(reml))
+    return _fit(frame, _standardise(frame), reml)
 
 
 def _refuse(foreign: dict[str, tuple[object, str]]) -> None:
@@ -408,7 +414,7 @@ class LmerResult:
         --------
         correlation, varcorr
         """
-        if group == "Residual" and term is None:
+        if isinstance(group, str) and group == "Residual" and term is None:
             return float(self.estimate.sigma)
         factor, cov = self._factor(group)
         k = self._term(factor, "term", term)
@@ -455,21 +461,21 @@ class LmerResult:
         name = ":".join(str(group).replace(" ", "").split("/")[::-1])
         names = [factor.name for factor in self.frame.factors]
         for candidate in (group, name, str(group).replace(" ", "")):
-            if candidate in names:
+            if isinstance(candidate, str) and candidate in names:
                 k = names.index(candidate)
                 return self.frame.factors[k], self.estimate.cov_re[k]
         rule = "must name a grouping factor of the model"
-        raise course_error("group", rule, repr(group), suggestion(group, names))
+        raise course_error("group", rule, f"{group!r:.60}", suggestion(group, names))
 
     def _term(self, factor: GroupFactor, argument: str, term: str | None) -> int:
         """Return the place of a random coefficient in its factor."""
         terms = list(factor.terms)
         if term is None and len(terms) == 1:
             return 0
-        plain = "Intercept" if term in ("(Intercept)", "1") else term
-        if plain not in terms:
+        plain = {"(Intercept)": "Intercept", "1": "Intercept"}.get(str(term), term)
+        if not isinstance(plain, str) or plain not in terms:
             rule = f"must name a random coefficient of '{factor.name}'"
-            raise course_error(argument, rule, repr(term), suggestion(term, terms))
+            raise course_error(argument, rule, f"{term!r:.60}", suggestion(term, terms))
         return terms.index(plain)
 
     @cached_property
@@ -648,6 +654,7 @@ class LmerResult:
         conf_int : Bootstrap intervals from such refits.
         """
         responses = self._check_responses("responses", responses, 2)
+        check_flag("progress", progress)
         found = refit_all(
             self.standardised, responses.__getitem__, len(responses), self.reml, progress
         )
@@ -724,6 +731,7 @@ class LmerResult:
         fixed_table : Tests of the fixed effects with Satterthwaite's degrees of freedom.
         """
         _refuse({"level": (level, "Write alpha=0.05 for level = 0.95.")})
+        check_flag("progress", progress)
         return inference.conf_int(*self._parts, method, alpha, n_sim, rng, progress)
 
     @property

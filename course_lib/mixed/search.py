@@ -190,7 +190,7 @@ class _Search:
         worse: float = 0.0,
     ) -> None:
         """Take places that are lower than the best known, or not more than `worse` above."""
-        missing = which.max(initial=-1) + 1 - len(self.deviance)
+        missing = which.max() + 1 - len(self.deviance)
         if missing > 0:
             unknown = np.full((missing, theta.shape[1]), np.nan)
             self.theta = np.concatenate([self.theta, unknown])

@@ -64,7 +64,7 @@ def _typed(argument: str, name: str, column: pd.Series, coded: bool) -> pd.Serie
         if kinds <= {str} or kinds <= {bool}:
             return values if kinds <= {str} else values.astype(bool)
     what, advice = _how_to_convert(name, column)
-    rule = "must have numbers or categories left and right of '~'"
+    rule = "must take columns of numbers or categories"
     raise course_error(argument, rule, f"{what} in '{name}'", advice)
 
 

@@ -7,9 +7,9 @@ from course_lib.plots.estimates import (
     effect_plot,
     interval_plot,
     interval_table,
-    pooling_plot,
     qq_plot,
     residual_plot,
+    shrinkage_plot,
 )
 from course_lib.plots.groups import (
     grouped_scatter,
@@ -31,9 +31,9 @@ __all__ = [
     "label_plot",
     "memory_plot",
     "missingness_map",
-    "pooling_plot",
     "qq_plot",
     "residual_plot",
+    "shrinkage_plot",
     "small_multiples",
     "spaghetti",
     "spread_plot",

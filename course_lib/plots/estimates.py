@@ -12,14 +12,22 @@ from scipy.stats import norm
 
 from course_lib.errors import (
     check_columns,
+    check_dataframe,
     check_finite,
+    check_flag,
+    check_labels,
+    check_list,
     check_no_missing,
+    check_number,
     check_numeric,
     check_probability,
+    check_text,
+    check_type,
     course_error,
     listing,
 )
 from course_lib.plots.style import (
+    COLOUR,
     COLOURS,
     DASHES,
     GREY,
@@ -51,9 +59,9 @@ __all__ = [
     "effect_plot",
     "interval_plot",
     "interval_table",
-    "pooling_plot",
     "qq_plot",
     "residual_plot",
+    "shrinkage_plot",
 ]
 
 
@@ -162,7 +170,11 @@ def caterpillar(
     check_ax(ax)
     check_table("table", table, ["estimate", "lower", "upper"])
     check_band("chance", chance, len(table))
-    (reference,) = check_finite("reference", [reference])
+    reference = check_number("reference", reference)
+    check_flag("sort", sort)
+    check_text("label", label)
+    check_text("unit", "" if unit is None else unit)
+    check_text("reference_label", "" if reference_label is None else reference_label)
     table = table.sort_values("estimate") if sort else table[::-1]
     ranks = np.arange(len(table))
     if chance is not None:
@@ -239,9 +251,11 @@ def interval_plot(
     caterpillar : Many groups.
     """
     check_ax(ax, units)
+    band = check_list("band", band, 2)
     check_table("data", data, [estimate, *band])
     columns = [name] if by is None else [name, by]
     check_no_missing("data", data, columns)
+    check_labels("data", data, columns)
     names = list(dict.fromkeys(data[name]))
     if len(names) > MOST:
         rule = f"must have at most {MOST} names: more cannot be read"
@@ -265,35 +279,36 @@ def interval_plot(
     return label_axes(ax, estimate, name, units)
 
 
-def pooling_plot(
-    start: DataFrame,
-    end: DataFrame,
-    ax: Axes,
+def shrinkage_plot(
+    own: DataFrame,
+    pooled: DataFrame,
+    common: Series | Mapping[str, float],
     x: str,
-    y: str,
-    centre: Series | Mapping[str, float] | None = None,
-    names: tuple[str, str] = ("own line", "mixed model"),
+    ax: Axes,
     highlight: Sequence = (),
     units: Units = None,
 ) -> Axes:
-    """Draw an arrow for each group from one pair of coefficients to another: the shrinkage.
+    """Draw shrinkage as arrows: each group's line is a point, intercept against slope.
+
+    An arrow leads from the group's own line to its partially pooled one. A group without an
+    own line (a missing value: too few rows) has the second point only.
 
     Parameters
     ----------
-    start, end : DataFrame
-        Groups × coefficients: lines fitted group by group, and ``fit.coef()["Subject"]``.
+    own : DataFrame
+        One row per group, columns "Intercept" and `x`: ``own_lines(data, y, x, group)``.
+    pooled : DataFrame
+        The same groups and columns from a mixed model: ``fit.coef()["Subject"]``.
+    common : Series or dict
+        The line of all groups together, drawn as a cross: ``fit.fe_params``.
+    x : str
+        The predictor, whose coefficient is the slope.
     ax : Axes
         What to draw into.
-    x, y : str
-        Two coefficients.
-    centre : Series or dict, optional
-        The coefficients of the population: ``fit.fe_params``.
-    names : tuple of str
-        What `start` and `end` are called in the legend.
     highlight : sequence
         Groups that get their name.
     units : dict, optional
-        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+        Unit of a coefficient, for its label: ``{"Intercept": "ms"}`` writes "Intercept (ms)".
 
     Returns
     -------
@@ -303,44 +318,55 @@ def pooling_plot(
     Raises
     ------
     CourseError
-        Before anything is drawn: if a coefficient is missing, not numeric or incomplete, the
-        groups of the tables differ or are repeated, `highlight` is unknown, `ax` is no Axes, or
-        `units` no dict.
+        Before anything is drawn: if a coefficient is missing or not numeric, the groups of the
+        tables differ or are repeated, `highlight` is unknown, `ax` is no Axes, or `units` no
+        dict.
 
     Examples
     --------
     >>> import matplotlib.pyplot as plt
     >>> own = DataFrame({"Intercept": [1.0, 3.0], "Days": [0.0, 2.0]}, index=["a", "b"])
-    >>> axes = pooling_plot(own, own / 2, plt.figure().add_subplot(), "Intercept", "Days")
-    >>> axes.get_xlabel(), axes.get_ylabel()
-    ('Intercept', 'Days')
+    >>> ax = plt.figure().add_subplot()
+    >>> shrinkage_plot(own, own / 2 + 0.75, own.mean(), "Days", ax).get_ylabel()
+    'Days'
 
     See Also
     --------
+    course_lib.reshape.own_lines : The lines of the first table.
     covariance_ellipse : Where such points would lie.
     """
     check_ax(ax, units)
-    check_table("start", start, [x, y])
-    check_same_groups("end", start, end, [x, y])
-    check_known("highlight", highlight, start.index)
-    lacking = [name for name in (x, y) if centre is not None and name not in centre]
+    terms = ["Intercept", x]
+    check_numeric("own", check_dataframe("own", own), terms)
+    check_same_groups("pooled", own, pooled, terms)
+    highlight = check_known("highlight", highlight, own.index)
+    advice = "Try fit.fe_params."
+    check_type("common", common, Mapping | Series, "must be a Series or dict", advice)
+    lacking = [name for name in terms if name not in common]
     if lacking:
         got = f"no {listing(lacking)}"
-        raise course_error("centre", "must have both coefficients", got, "Try fit.fe_params.")
-    end = end.loc[start.index]
-    arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 3, "shrinkB": 3}
-    for tail, head in zip(start[[x, y]].to_numpy(), end[[x, y]].to_numpy(), strict=True):
-        ax.annotate("", xy=head, xytext=tail, arrowprops=arrow)
-    ax.plot(start[x], start[y], "o", color=COLOURS[0], mfc="white", label=entry(names[0]))
-    ax.plot(end[x], end[y], "D", color=COLOURS[1], ms=5, label=entry(names[1]))
-    if centre is not None:
-        ax.plot(centre[x], centre[y], "X", color="black", ms=10, label="population")
+        raise course_error("common", "must have both coefficients", got, advice)
+    check_finite("common", [common[name] for name in terms])
+    ends = pooled.loc[own.index, terms]
+    starts = own[terms].dropna()
+    arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 4, "shrinkB": 4}
+    for group, start in starts.iterrows():
+        ax.annotate("", xy=ends.loc[group], xytext=start, arrowprops=arrow)
+    hollow = {"mfc": "white", "ms": 7, "label": "own line"}
+    ax.plot(starts["Intercept"], starts[x], "o", color=COLOUR["no pooling"], **hollow)
+    full = {"ms": 6, "label": "partially pooled line"}
+    ax.plot(ends["Intercept"], ends[x], "D", color=COLOUR["partial pooling"], **full)
+    # Beneath the lines that end on it
+    cross = {"ms": 14, "mec": "white", "label": "common line", "zorder": 1.8}
+    ax.plot(common["Intercept"], common[x], "X", color=COLOUR["complete pooling"], **cross)
     for group in highlight:
-        place = {"xytext": (6, 4), "textcoords": "offset points"}
-        ax.annotate(literal(group), start.loc[group, [x, y]].tolist(), **place)
+        place = {"xytext": (8, 5), "textcoords": "offset points"}
+        named = starts if group in starts.index else ends
+        ax.annotate(literal(group), named.loc[group].tolist(), **place)
     ax.margins(0.1)
-    plain_entries(ax.legend())
-    return label_axes(ax, x, y, units)
+    # Below the axes, where it cannot be taken for a line, nor hide one
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+    return label_axes(ax, "Intercept", x, units)
 
 
 def covariance_ellipse(
@@ -401,12 +427,12 @@ def covariance_ellipse(
 
     See Also
     --------
-    pooling_plot : Groups before and after pooling.
+    shrinkage_plot : Groups before and after pooling.
     """
     check_ax(ax, units)
     check_table("cov", cov, [x, y])
-    check_columns("cov", cov.T, [x, y])
-    shares = [check_probability("shares", share) for share in shares]
+    check_columns("cov", check_dataframe("cov", cov.T), [x, y])
+    shares = [check_probability("shares", share) for share in check_list("shares", shares)]
     check_few("shares", shares, "Draw fewer.")
     at = check_pair("centre", centre)
     matrix = cov.loc[[x, y], [x, y]].to_numpy(dtype=float)
@@ -479,12 +505,19 @@ def residual_plot(
     """
     check_ax(ax, units)
     rows_by_group(data, fitted, resid)
+    check_number("limit", limit, finite=False)
     check_band("envelope", envelope)
     if envelope is not None:
         band = envelope.sort_values("x")
         draw_envelope(ax, band["x"], band)
     ax.axhline(0, color="0.3", linestyle="--", linewidth=1)
-    draw_marked(ax, data[fitted], data[resid], data[resid].abs() > limit, f"beyond ±{limit}")
+    draw_marked(
+        ax,
+        data[fitted],
+        data[resid],
+        np.abs(data[resid].to_numpy(dtype=float, na_value=np.nan)) > limit,
+        f"beyond ±{limit}",
+    )
     return label_axes(ax, fitted, resid, units)
 
 
@@ -614,6 +647,7 @@ def effect_plot(
     check_ax(ax, units)
     groups = rows_by_group(data, x, estimate, by)
     check_few("by", groups, "Draw fewer.")
+    band = None if band is None else check_list("band", band, 2)
     check_numeric("data", data, band or [])
     for k, (name, rows) in enumerate(groups.items()):
         if band is not None:

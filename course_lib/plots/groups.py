@@ -18,6 +18,9 @@ from pandas import DataFrame
 from course_lib.errors import (
     check_count,
     check_dataframe,
+    check_flag,
+    check_labels,
+    check_names,
     check_no_missing,
     check_type,
     course_error,
@@ -188,8 +191,7 @@ def small_multiples(
     """
     check_units(units)
     groups = rows_by_group(data, x, y, group)
-    order = list(groups) if order is None else list(order)
-    check_known("order", order, groups)
+    order = list(groups) if order is None else check_known("order", order, groups)
     if not 1 <= len(order) <= MOST:
         rule = f"must hold 1 to {MOST} groups, one per panel"
         raise course_error("order", rule, len(order), "Choose some with order=[...].")
@@ -199,7 +201,7 @@ def small_multiples(
         check_lines(part, order, x)
     n_columns = min(check_count("n_columns", n_columns), len(order))
     n_rows = -(-len(order) // n_columns)
-    size = max(4.0, 2 * n_columns) + (1.6 if lines else 0), 1 + 1.8 * n_rows
+    size = max(8.0, 2 * n_columns + (2 if lines else 0)), 1 + 1.8 * n_rows
     figure = plt.figure(figsize=size, layout="constrained")
     grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     axes, spare = np.split(grid.ravel(), [len(order)])
@@ -207,17 +209,18 @@ def small_multiples(
         ax.plot(groups[name][x], groups[name][y], "o", color=GREY, ms=4, label="observed")
         for k, (label, part) in enumerate((lines or {}).items()):
             draw_line(ax, part.loc[name], x, data[x], k, label)
-        ax.set_title(literal(f"{group} {name}"), fontsize=10)
+        ax.set_title(literal(f"{group} {name}"), fontsize="medium")
     for ax in spare:
         ax.set_axis_off()
     for ax in axes[-n_columns:]:
         ax.tick_params(labelbottom=True)  # also above an empty place
-    figure.supxlabel(with_unit(x, units), fontsize=10)
-    figure.supylabel(with_unit(y, units), fontsize=10)
+    axis_size = plt.rcParams["axes.labelsize"]
+    figure.supxlabel(with_unit(x, units), fontsize=axis_size)
+    figure.supylabel(with_unit(y, units), fontsize=axis_size)
     if lines:
         handles, labels = axes[0].get_legend_handles_labels()
         # Elsewhere "outside" would share its place with a title or an axis label
-        plain_entries(figure.legend(handles, labels, fontsize=9, loc="outside right center"))
+        plain_entries(figure.legend(handles, labels, loc="outside right center"))
     return axes
 
 
@@ -276,13 +279,15 @@ def spaghetti(
     """
     check_ax(ax, units)
     groups = rows_by_group(data, x, y, group)
-    check_known("highlight", highlight, groups)
+    highlight = check_known("highlight", highlight, groups)
+    check_flag("mean", mean)
     check_few("highlight", highlight, "Highlight fewer.")
     for name, rows in groups.items():
         if name not in highlight:
             ax.plot(rows[x], rows[y], color="0.8", linewidth=1)
     for k, name in enumerate(highlight):
-        style = {"ls": DASHES[k], "color": COLOURS[k], "label": entry(f"{group} {name}")}
+        colour = COLOURS[(k + 4) % len(COLOURS)]  # the first four have a meaning of their own
+        style = {"ls": DASHES[k], "color": colour, "label": entry(f"{group} {name}")}
         ax.plot(groups[name][x], groups[name][y], marker=MARKERS[k], **style)
     if mean:
         means = data.groupby(x)[y].mean()
@@ -385,11 +390,12 @@ def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> A
     """
     check_ax(ax)
     data = check_dataframe("data", data)
-    levels = [levels] if isinstance(levels, str) else list(levels)
+    levels = check_names("levels", levels)
     if not 1 <= len(levels) <= 3 or len(levels) >= len(data.columns):
         rule = "must name one to three columns, and leave at least one to draw"
         raise course_error("levels", rule, levels, "Name the outermost levels.")
     check_no_missing("levels", data, levels)
+    check_labels("levels", data, levels)
     data = data.sort_values(levels, kind="stable", ignore_index=True)
     missing = data.drop(columns=levels).isna()
     code = missing.astype(int)  # 0 observed, 1 missing, 2 and more: in all rows of a unit

@@ -14,6 +14,8 @@ from pandas import DataFrame, Series
 from course_lib.errors import (
     check_dataframe,
     check_finite,
+    check_labels,
+    check_list,
     check_no_missing,
     check_numeric,
     check_type,
@@ -115,12 +117,13 @@ def draw_marked(
     label: str,
     colour: ColorType = COLOURS[0],
 ) -> None:
-    """Draw points, the marked ones as diamonds in another colour, and count these."""
+    """Draw points, the marked ones as black diamonds, and count these."""
     x, y, marked = np.asarray(x), np.asarray(y), np.asarray(marked)
     ax.plot(x[~marked], y[~marked], "o", color=colour, ms=4, alpha=0.75)
     if marked.any():
-        label = f"{label} ({marked.sum()})"
-        ax.plot(x[marked], y[marked], "D", color=COLOURS[3], ms=5, label=label)
+        n = int(marked.sum())
+        label = f"{label}: {n} point{'s' * (n > 1)}"
+        ax.plot(x[marked], y[marked], "D", color="black", ms=6, label=label)
         plain_entries(ax.legend())
 
 
@@ -138,14 +141,17 @@ def rows_by_group(data: DataFrame, x: str, y: str, by: str | None = None) -> Gro
         got = f"'{x}' and '{y}' together in none of {len(data)} rows"
         raise course_error("data", "must have an observed point", got, "Check the columns.")
     check_no_missing("data", data, [] if by is None else [by])
+    check_labels("data", data, [] if by is None else [by])
     return by_category(data.dropna(subset=[x]).sort_values(x, kind="stable"), by)
 
 
 def check_units(units: object) -> None:
     """Raise unless `units` is a dict or None."""
-    if not isinstance(units, Mapping | None):
+    values = units.values() if isinstance(units, Mapping) else [units]
+    if isinstance(units, str) or not all(isinstance(unit, str | None) for unit in values):
         advice = "Write units={'Reaction': 'ms'}."
-        raise course_error("units", "must be a dict of column to unit", repr(units), advice)
+        got = f"{units!r:.60}"
+        raise course_error("units", "must be a dict of column to unit", got, advice)
 
 
 def check_ax(ax: object, units: object = None) -> None:
@@ -162,21 +168,24 @@ def check_few(argument: str, groups: Collection, advice: str) -> None:
         raise course_error(argument, rule, len(groups), advice)
 
 
-def check_known(argument: str, names: Sequence, known: Collection) -> None:
-    """Raise unless each name is known and there once."""
+def check_known(argument: str, names: Sequence, known: Collection) -> list:
+    """Return the names as a list if each is known and there once."""
+    names = check_list(argument, names)
     unknown = [name for name in names if name not in known]
     if unknown or len(set(names)) < len(names):
         advice = suggestion(unknown[0], known) if unknown else "Leave out the repetition."
         got = listing(unknown or names)
         raise course_error(argument, "must name groups that there are, each once", got, advice)
+    return names
 
 
 def check_pair(argument: str, values: object) -> np.ndarray:
     """Return two finite numbers as an array."""
-    if np.shape(values) != (2,):
+    array = check_finite(argument, values)
+    if array.shape != (2,):
         advice = f"Write {argument}=(0, 1), for example."
-        raise course_error(argument, "must be two numbers", repr(values), advice)
-    return check_finite(argument, values)
+        raise course_error(argument, "must be two numbers", f"{values!r:.60}", advice)
+    return array
 
 
 def check_table(argument: str, table: DataFrame, columns: Sequence[str]) -> None:
@@ -190,10 +199,11 @@ def check_same_groups(
 ) -> None:
     """Raise unless both tables have the same groups, once each."""
     check_table(argument, second, columns)
-    differ = first.index.symmetric_difference(second.index)
-    if len(differ) or not (first.index.is_unique and second.index.is_unique):
+    groups, others = dict.fromkeys(first.index), dict.fromkeys(second.index)
+    differ = [group for group in (*groups, *others) if (group in groups) != (group in others)]
+    if differ or not (first.index.is_unique and second.index.is_unique):
         rule = "must have one row for each group of the other table"
-        got = f"a difference in {listing(differ)}" if len(differ) else "repeated groups"
+        got = f"a difference in {listing(differ)}" if differ else "repeated groups"
         raise course_error(argument, rule, got, "Select the same groups in both.")
 
 

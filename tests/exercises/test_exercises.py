@@ -508,3 +508,31 @@ def test_no_hint_of_the_course_gives_the_answer_away(exercise, chapter):
     for message in wrong:
         assert message.startswith("Not yet: ")
         assert gives_away(message, exercise) == [], message
+
+
+# The facts behind judgements: exercises whose key is written down.
+
+
+@pytest.fixture(scope="module")
+def sleep_fit():
+    return lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+
+
+def test_four_times_the_people_halve_the_standard_error_of_the_mean_only(sleep_fit):
+    """Exercise 1.4."""
+    sleep = load("sleepstudy")
+    copies = [sleep.assign(Subject=sleep["Subject"] + f"-{k}") for k in range(4)]
+    large = lmer("Reaction ~ Days + (Days | Subject)", pd.concat(copies, ignore_index=True))
+    assert large.bse_fe["Days"] / sleep_fit.bse_fe["Days"] == pytest.approx(0.5, abs=0.02)
+    for name in [("Subject", "Days"), ("Residual",)]:
+        assert large.sd(*name) / sleep_fit.sd(*name) == pytest.approx(1, abs=0.03)
+    errors = [fit.random_effects_se["Subject"]["Days"].iloc[0] for fit in (large, sleep_fit)]
+    assert errors[0] / errors[1] == pytest.approx(1, abs=0.03)
+
+
+def test_slope_of_subject_335_cannot_be_told_from_zero(sleep_fit):
+    """Exercise 1.5."""
+    slope = sleep_fit.coef()["Subject"].loc["335", "Days"]
+    error = sleep_fit.random_effects_se["Subject"].loc["335", "Days"]
+    assert abs(slope) < 0.5 < 2 < error
+    assert sleep_fit.fe_params["Days"] - slope > 4 * error  # and yet below the mean

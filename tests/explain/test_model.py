@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from course_lib.explain import counterfactual, local_surrogate
-from course_lib.explain.model import columns_of
+from course_lib.explain.model import columns_of, one_row
 from course_lib.mixed.result import lmer
 
 
@@ -54,3 +54,12 @@ def test_a_column_that_the_model_does_not_use_is_not_looked_at(data, kind):
     around = local_surrogate(fit, table.iloc[3], table, rng=np.random.default_rng(1))
     assert list(around.effects["feature"]) == ["x", "z"]  # and the team is not moved
     assert around.prediction == pytest.approx(fit.fittedvalues[3])
+
+
+def test_a_whole_number_may_be_changed_to_a_half():
+    data = pd.DataFrame({"count": [1, 2], "name": ["a", "b"], "x": [0.5, 1.5]})
+    row = data.iloc[1].copy()
+    row["count"] = 2.5
+    changed = one_row(row, data)
+    assert changed.to_dict("list") == {"count": [2.5], "name": ["b"], "x": [1.5]}
+    assert changed["name"].dtype == data["name"].dtype

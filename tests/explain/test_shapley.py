@@ -160,7 +160,7 @@ def test_units_of_a_predictor_do_not_matter(straight, data, dependence, factor):
 
 def test_new_group_gets_population_line(straight, data):
     rows = data.iloc[[0]].assign(g="new")
-    with pytest.raises(CourseError, match="must use only groups of 'g'.*population"):
+    with pytest.raises(CourseError, match="^data: must use only groups of 'g'.*population"):
         linear_shap(straight, rows, background=data)
     found = linear_shap(straight, rows, background=data, new_levels="population")
     predicted = straight.predict(rows, new_levels="population").iloc[0]

@@ -143,9 +143,9 @@ def test_surrogate_takes_a_fit_and_a_one_row_frame(rng):
         ({"data": pd.DataFrame({"a": []})}, "data: must have at least one row"),
         ({"features": ["c"]}, "'c', which is not one"),
         ({"features": ["kind"]}, "features: must name numeric columns"),
-        ({"features": []}, "features: must list column names"),
-        ({"features": ["a", "a"]}, "features: must list column names"),
-        ({"features": 5}, "features: must list column names"),
+        ({"features": []}, "features: must (name|be a list)"),
+        ({"features": ["a", "a"]}, "features: must (name|be a list)"),
+        ({"features": 5}, "features: must (name|be a list)"),
         ({"n_samples": 3}, "n_samples: must be a whole number of at least 5"),
         ({"n_repeats": 1}, "n_repeats: must be a whole number of at least 2"),
         ({"kernel_width": 0}, "kernel_width: must be a positive number"),
@@ -257,3 +257,17 @@ def test_partial_dependence_bad_values(data):
         partial_dependence_frame(curve, data.assign(a=[np.nan, *range(79)]), "a")
     with pytest.raises(CourseError, match="infinite"):
         partial_dependence_frame(curve, data.assign(a=[np.inf, *range(79)]), "a")
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ([(1, 2), (3, 4)] * 40, r"type tuple in 'v'. .*astype\(str\)"),
+        ([[1], [2]] * 40, "type list in 'v'"),
+        ([1, "a"] * 40, "numbers held as objects in 'v'. .*to_numeric"),
+        (pd.date_range("2020", periods=80), r"dates in 'v'. .*dt\.days"),
+    ],
+)
+def test_partial_dependence_takes_numbers_and_categories(data, values, advice):
+    with pytest.raises(CourseError, match=f"features: must take columns .*{advice}"):
+        partial_dependence_frame(curve, data.assign(v=values), "v")

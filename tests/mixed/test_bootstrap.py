@@ -1,10 +1,12 @@
 """Many refits at once give what one refit after the other gives."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from course_lib import load
 from course_lib.errors import CourseError
+from course_lib.mixed import bootstrap
 from course_lib.mixed.bootstrap import batches, refit
 from course_lib.mixed.result import lmer, refits
 
@@ -62,6 +64,16 @@ def test_batches_keep_memory_small():
     assert max(sizes) * large.nobs <= 4_000_000
 
 
+def test_batches_go_by_the_largest_level(monkeypatch):
+    monkeypatch.setattr(bootstrap, "BUDGET", 20_000)
+    rows = np.arange(600)
+    data = pd.DataFrame({"x": np.sin(rows), "outer": rows // 60, "inner": rows // 3 % 20})
+    data["y"] = np.cos(7 * rows) + data["outer"]
+    model = lmer("y ~ x + (x | outer/inner)", data).standardised
+    size = max(batch.stop - batch.start for batch in batches(model, 1000))
+    assert all(size * level.cross.size <= 20_000 for level in model.products.levels)
+
+
 @pytest.mark.parametrize("name", ["balanced", "three effects", "crossed"])
 def test_table_of_refits_is_what_each_refit_says(name):
     data, formula, rows = MODELS[name]
@@ -112,3 +124,10 @@ def test_refit_many_shows_progress_on_request(capsys):
     fit = lmer("Reaction ~ Days + (1|Subject)", load("sleepstudy"))
     fit.refit_many(fit.simulate(2, np.random.default_rng(1)))
     assert "bootstrap" in capsys.readouterr().err
+
+
+def test_each_of_many_refits_has_its_own_units():
+    fit = lmer("Reaction ~ Days + (1|Subject)", load("sleepstudy"))
+    for other in refits(fit, np.array([fit.frame.y, 7 * fit.frame.y])):
+        (shift,) = other.standardised.jacobian(other.reml)
+        assert other.estimate.optimum.deviance + shift == pytest.approx(other.deviance)

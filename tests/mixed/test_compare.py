@@ -223,7 +223,9 @@ def test_null_distribution_has_its_spike_at_zero(small):
 def test_bootstrap_shows_its_progress(small, capsys):
     _, reduced, full = small
     lr_test(reduced, full, "bootstrap", 10, np.random.default_rng(5))
-    assert "10/10" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "bootstrap" in shown
+    assert "10/10" in shown
 
 
 def test_bootstrap_draws_are_tests_of_refits(small):

@@ -195,6 +195,7 @@ BAD = [
     ("f ~ x + (1 | g)", "formula", ["numeric response", "f", "generalized"]),
     ("y ~ x + (0 | g)", "formula", ["left of the bar", "0", "(1 | group)"]),
     ("y ~ x + (x | g) + (1 | g)", "formula", ["'Intercept'", "two bars"]),
+    ("y ~ x + (x | g) + (0 + x | g)", "formula", ["'x' in two bars"]),
     (
         "y ~ x + (x + z + I(z**2) | g)",
         "formula",
@@ -203,6 +204,7 @@ BAD = [
     ("y ~ 1 + (1 | one)", "data", ["two groups", "'one'", "ordinary regression"]),
     ("y ~ 1 + (1 | row)", "data", ["fewer groups than rows", "12 groups", "'row'"]),
     ("y ~ log(x - 1) + (1 | g)", "data", ["finite", "1 row", "log(x - 1)"]),
+    ("y ~ log(x - 3) + (1 | g)", "data", ["finite", "3 row(s)", "log(x - 3)"]),
     ("log(y) ~ x + (1 | g)", "data", ["finite", "log(y)"]),
     ("constant ~ x + (1 | g)", "data", ["varies", "'constant'", "equal to 7", "12 rows"]),
     ("y ~ infinite + (1 | g)", "data", ["finite", "1 row", "'infinite'"]),

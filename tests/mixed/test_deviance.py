@@ -1,5 +1,6 @@
 """The deviance, its exact gradient and the solution against dense_deviance.py."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -169,6 +170,18 @@ def test_singular_theta(design, reml, zeroed):
     value, gradient = deviance_and_gradient(theta, products, reml)
     assert value == pytest.approx(dense(theta), abs=1e-9)
     np.testing.assert_allclose(gradient, numerical_gradient(dense, theta), rtol=1e-6, atol=1e-6)
+
+
+def test_gradient_where_one_variance_is_large_and_another_zero():
+    rng = np.random.default_rng(11)
+    factors, X = DESIGNS["slope"](rng), np.ones((N, 1))
+    y, theta = rng.normal(size=N), np.array([200.0, 3.0, 0.0])
+
+    def dense(theta):
+        return dense_deviance(X, y, parts_of(factors, theta), True)
+
+    _, gradient = deviance_and_gradient(theta, cross_products(X, y, factors), True)
+    np.testing.assert_allclose(gradient, numerical_gradient(dense, theta), atol=1e-5)
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -362,6 +375,13 @@ def test_too_large_for_memory_is_said_before_it_is_tried(monkeypatch):
     assert caught.value.needed == 32 * (7 * 7 + 36)
 
 
+def test_memory_of_this_machine(monkeypatch):
+    if hasattr(os, "sysconf"):
+        assert 2**28 < rooms._memory() < 2**50
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    assert rooms._memory() > 2**60  # a machine that does not tell is not refused anything
+
+
 def test_theta_runs_down_the_columns():
     lam, other = lambda_matrices(np.arange(1.0, 8.0), (FULL[3], FULL[1]))
     np.testing.assert_array_equal(lam, [[1, 0, 0], [2, 4, 0], [3, 5, 6]])
@@ -403,6 +423,16 @@ def test_overlaps_of_large_crossed_factors_give_the_same(reml):
     one, other = (chain_covariances(thetas[0], k) for k in (products, dense))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+def test_many_samples_across_nested_plates():
+    X, y, (plate, sample) = sparse_design()
+    tray = FactorArrays(plate.codes // 3, 50, plate.columns[:, :1], FULL[1])
+    theta = np.array([0.8, -0.3, 0.5, 0.7, 1.2])
+    factors = plate, tray, sample
+    exact = dense_deviance(X, y, parts_of(factors, theta), True)
+    found, _ = deviance_and_gradient(theta, cross_products(X, y, factors), True)
+    assert found == pytest.approx(exact, abs=1e-8)
 
 
 def test_overlaps_survive_other_responses_and_a_recombination():

@@ -115,6 +115,18 @@ def test_a_predictor_of_zeros_is_refused(formula):
         lmer(formula, DATA.assign(nil=0.0))
 
 
+def test_a_slope_that_is_zero_in_one_category_is_refused():
+    data = DATA.assign(x=DATA.x.where(DATA.arm != "mid", 0.0))
+    with pytest.raises(CourseError, match="formula: .*mid"):
+        lmer("y ~ arm:x + (1 | team)", data)
+
+
+def test_prediction_is_missing_where_a_transformation_is_undefined():
+    fit = lmer("y ~ log(x + 20) + (1 | team)", DATA)
+    predicted = fit.predict(DATA.head(2).assign(x=[-21.0, 0.0]))
+    assert list(predicted.isna()) == [True, False]
+
+
 def test_as_many_predictors_as_rows_are_refused():
     data = DATA.head(16)
     wide = data.assign(**{f"p{k}": np.cos(k * np.arange(16)) for k in range(16)})
@@ -126,5 +138,7 @@ def test_as_many_predictors_as_rows_are_refused():
 def test_factors_stand_by_their_number_of_coefficients():
     fit = lmer("y ~ x + (1 | site) + (x | team)", DATA)
     assert list(fit.random_effects) == ["team", "site"]
+    fit = lmer("y ~ x + (1 | seat) + (x | team)", DATA.assign(seat=DATA.index % 8))
+    assert list(fit.random_effects) == ["team", "seat"]  # 12 × 2 before 8
     fit = lmer("diameter ~ 1 + (1 | sample) + (1 | plate)", load("penicillin"))
     assert list(fit.random_effects) == ["plate", "sample"]

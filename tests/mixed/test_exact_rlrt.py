@@ -10,7 +10,7 @@ from scipy.stats import f as f_distribution
 
 from course_lib import load
 from course_lib.errors import CourseError
-from course_lib.mixed.compare import exact_rlrt, restricted_null
+from course_lib.mixed.compare import _eigenvalues, exact_rlrt, restricted_null
 from course_lib.mixed.result import lmer
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "compare.json"
@@ -160,3 +160,10 @@ def test_bad_input():
         exact_rlrt(fit, 10)
     with pytest.raises(CourseError, match="n_sim: must be a whole number"):
         exact_rlrt(fit, 0, np.random.default_rng(1))
+
+
+def test_fixed_effects_cost_degrees_of_freedom():
+    fit = lmer("Reaction ~ Days + (1 | Subject)", load("sleepstudy"))
+    found = exact_rlrt(fit, n_sim=50, rng=np.random.default_rng(1)).simulated
+    rng = np.random.default_rng(1)
+    np.testing.assert_array_equal(found, restricted_null(_eigenvalues(fit), 180 - 2, 50, rng))

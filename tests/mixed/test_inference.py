@@ -6,7 +6,12 @@ from scipy import stats
 
 from course_lib import lmer, load
 from course_lib.mixed.deviance import deviance_and_gradient, lambda_matrices
-from course_lib.mixed.inference import deviance_hessian, satterthwaite_df
+from course_lib.mixed.inference import (
+    _deviance,
+    _far_start,
+    deviance_hessian,
+    satterthwaite_df,
+)
 from course_lib.mixed.scaling import places, sd_cor
 from course_lib.mixed.search import minimise_deviance
 
@@ -111,6 +116,20 @@ def test_hessian_is_that_of_the_deviance(fit):
 
     mixed = (value(1, 1) - value(1, -1) - value(-1, 1) + value(-1, -1)) / (4 * step**2)
     assert hessian[0, 2] == pytest.approx(mixed, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_gradient_with_sigma_among_the_parameters(fit, reml):
+    products, psi = fit.standardised.products, np.append(fit.estimate.optimum.theta, -0.3)
+    steps = 1e-5 * np.eye(4)
+    values, _ = _deviance(np.concatenate([psi + steps, psi - steps]), products, reml)
+    _, gradient = _deviance(psi[None], products, reml)
+    np.testing.assert_allclose(gradient[0], (values[:4] - values[4:]) / 2e-5, atol=1e-4)
+
+
+def test_correlation_of_effects_that_do_not_vary_is_undefined(fit):
+    values = sd_cor(np.zeros((1, 3)), np.ones(1), fit.standardised)
+    np.testing.assert_array_equal(values, [[0, 0, np.nan]])
 
 
 def test_sd_cor(fit):
@@ -263,6 +282,15 @@ def test_bootstrap_of_a_singular_fit():
     row = table.loc["sd(Intercept | Batch)"]
     assert row["lower"] == pytest.approx(0, abs=1e-3)
     assert row["upper"] > 0.2  # refits must be able to leave zero
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_far_start_moves_a_correlation_and_nothing_else(fit, sign):
+    model, theta = fit.standardised, fit.estimate.optimum.theta
+    place = places(model.products.masks)[2]
+    moved = _far_start(np.append(theta, 0.0), place, sign, model)[:-1]
+    before, after = sd_cor(np.array([theta, moved]), np.ones(2), model)
+    np.testing.assert_allclose(after, [*before[:2], -sign * 0.98], rtol=1e-6)
 
 
 def test_progress_bar_is_shown_on_request(fit, capsys):

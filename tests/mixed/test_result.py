@@ -70,6 +70,7 @@ def test_shapes(fit, crossed):
         assert list(table.columns) == terms
         assert list(table.index) == sorted(SLEEP["Subject"].unique())
     assert fit.theta.shape == (3,)
+    assert (fit.theta[[0, 2]] > 0).all()  # as in lme4: the diagonal is not negative
     lam = np.array([[fit.theta[0], 0], fit.theta[1:]])
     np.testing.assert_allclose(fit.scale * lam @ lam.T, fit.cov_re["Subject"], rtol=1e-10)
     assert list(fit.fittedvalues.index) == list(fit.resid.index) == list(SLEEP.index)
@@ -235,7 +236,9 @@ def test_predict_for_an_unseen_group(fit):
     if SLEEP["Subject"].dtype.kind in "iu":
         new["Subject"] = [308, 999]
     unseen = str(new["Subject"].iloc[1])
-    with pytest.raises(CourseError, match=f"newdata: .*'Subject'.*{unseen}.*population"):
+    with pytest.raises(
+        CourseError, match=f"newdata: .*'Subject'.*got {unseen}\\. .*population"
+    ):
         fit.predict(new)
     known, fallback = fit.predict(new, new_levels="population")
     assert fallback == pytest.approx(fit.predict(new, random=False).iloc[1])

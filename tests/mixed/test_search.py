@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib import lmer, load
-from course_lib.mixed.search import minimise_deviance
+from course_lib.mixed.scaling import with_responses
+from course_lib.mixed.search import _Search, minimise_deviance
 
 SLEEP, DYESTUFF, PASTES = load("sleepstudy"), load("dyestuff"), load("pastes")
 few = settings(max_examples=15, deadline=None)
@@ -71,6 +72,53 @@ def test_negative_anova_estimate_becomes_zero():
     assert fit.scale == pytest.approx(data["Yield"].var(), rel=1e-10)
     assert (fit.random_effects["Batch"] == 0).all(axis=None)
     assert fit.converged
+
+
+def test_zero_is_left_by_the_response_that_has_a_lower_place():
+    """From θ = 0, where the slope vanishes for any data: one response varies, one does not."""
+    fit = lmer("Yield ~ 1 + (1 | Batch)", DYESTUFF)
+    both = np.array([fit.frame.y, load("dyestuff2")["Yield"]])
+    products = with_responses(fit.standardised, both).products
+    found = minimise_deviance(products, True, start=np.zeros((2, 1)))
+    assert found.theta[0] == pytest.approx(fit.estimate.optimum.theta, rel=1e-5)
+    assert found.theta[1] == 0
+
+
+def test_one_response_has_one_optimum():
+    fit = lmer("Yield ~ 1 + (1 | Batch)", DYESTUFF)
+    found = minimise_deviance(fit.standardised.products, True)
+    assert found.theta.shape == (1, 1)
+    assert found.deviance.shape == found.converged.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("bars", "n_starts"),
+    [
+        ("(1 | g)", [1]),
+        ("(x | many)", [1]),
+        ("(x || g)", [1, 1]),  # again from a large Λ
+        ("(x | g)", [1, 2]),  # and from a correlation near -1
+        ("(x | g) + (1 | h)", [1, 2]),
+    ],
+)
+def test_search_is_repeated_where_a_slope_varies_over_few_groups(monkeypatch, bars, n_starts):
+    tried, scored = [], _Search.scored
+
+    def counted(search, theta, which):
+        tried.append(len(theta))
+        return scored(search, theta, which)
+
+    monkeypatch.setattr(_Search, "scored", counted)
+    lmer(f"y ~ x + {bars}", CROSSED.assign(many=CROSSED.index // 5))
+    assert tried == n_starts
+
+
+def test_scoring_returns_a_place_with_the_deviance_there():
+    products = lmer("Yield ~ 1 + (1 | Batch)", load("dyestuff2")).standardised.products
+    search, which = _Search(products, True), np.array([0])
+    best, _, found = search.scored(np.zeros((1, 1)), which)  # zero is the optimum
+    assert best == 0
+    assert found.deviance == search.evaluate(best, which).deviance
 
 
 def test_shrinkage_of_the_random_intercept():

@@ -67,6 +67,15 @@ def test_storage_of_text_does_not_matter(data, formula, dtype):
         np.testing.assert_allclose(predicted, expected.fittedvalues.loc[rows.index], rtol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", ["boolean", object])
+def test_storage_of_truth_values_does_not_matter(data, dtype):
+    data = data.assign(old=data["age"] > data["age"].median())
+    stored = data.astype({"old": dtype})
+    expected, fit = (lmer("y ~ old + (1 | team)", rows) for rows in (data, stored))
+    assert list(fit.fe_params.index) == list(expected.fe_params.index)
+    np.testing.assert_allclose(fit.predict(stored), expected.fittedvalues, rtol=1e-8)
+
+
 @pytest.mark.parametrize(
     "formula",
     ["y ~ arm + (1 | team)", "y ~ age * arm + (1 | team)", "y ~ age + (0 + arm | team)"],

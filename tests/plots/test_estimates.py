@@ -7,16 +7,18 @@ from scipy import stats
 
 from course_lib import lmer, load
 from course_lib.errors import CourseError
+from course_lib.plots import COLOUR
 from course_lib.plots.estimates import (
     caterpillar,
     covariance_ellipse,
     effect_plot,
     interval_plot,
     interval_table,
-    pooling_plot,
     qq_plot,
     residual_plot,
+    shrinkage_plot,
 )
+from course_lib.reshape import own_lines
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def test_tables_of_a_fit_plug_in(fit, ax):
     [
         ({"lower": None}, {}, "table: must name numeric columns"),
         ({"lower": [1.0, np.nan, 0.0]}, {}, "table: .*1 of 3 missing in 'lower'"),
-        ({}, {"reference": np.nan}, "reference: must be finite"),
+        ({}, {"reference": np.nan}, "reference: must be one number, and finite"),
         (
             {},
             {"chance": pd.DataFrame({"lower": [0.0], "upper": [1.0]})},
@@ -236,7 +238,7 @@ def test_interval_plot_refuses_more_than_can_be_read(ax):
         interval_plot(many[:11].assign(kind=range(11)), "name", ax, by="kind")
 
 
-# pooling_plot
+# shrinkage_plot
 
 
 @pytest.fixture
@@ -249,53 +251,67 @@ def pooled():
     return pd.DataFrame({"Days": [0.0, 2.0], "Intercept": [3.0, 1.0]}, index=["b", "a"])
 
 
-def test_pooling_plot_joins_the_same_group(own, pooled, ax):
+COMMON = {"Intercept": 2.0, "Days": 1.0}
+
+
+def arrows(ax):
+    return [
+        tuple(map(float, (*text.get_position(), *text.xy)))
+        for text in ax.texts
+        if text.arrow_patch is not None
+    ]
+
+
+def names(ax):
+    return [(t.get_text(), tuple(t.xy)) for t in ax.texts if t.arrow_patch is None]
+
+
+def test_shrinkage_plot_joins_the_same_group(own, pooled, ax):
     units = {"Intercept": "ms", "Days": "ms per day"}
-    result = pooling_plot(
-        own,
-        pooled,
-        ax,
-        "Intercept",
-        "Days",
-        centre=pd.Series({"Intercept": 2.0, "Days": 1.0}),
-        highlight=["b"],
-        units=units,
-    )
-    assert result is ax
+    common = pd.Series(COMMON)
+    assert shrinkage_plot(own, pooled, common, "Days", ax, ["b"], units) is ax
     start, end, centre = ax.lines
     assert drawn(start) == [[0, 4], [3, -1]]
     assert drawn(end) == [[1, 3], [2, 0]]
     assert drawn(centre) == [[2], [1]]
-    assert start.get_marker() != end.get_marker()
-    arrows = [text for text in ax.texts if text.arrow_patch is not None]
-    assert [tuple(map(float, (*a.get_position(), *a.xy))) for a in arrows] == [
-        (0, 3, 1, 2),
-        (4, -1, 3, 0),
-    ]
-    (name,) = [text for text in ax.texts if text.arrow_patch is None]
-    assert (name.get_text(), tuple(name.xy)) == ("b", (4, -1))
-    assert texts(ax.get_legend()) == ["own line", "mixed model", "population"]
+    assert len({line.get_marker() for line in ax.lines}) == 3
+    kinds = ("no pooling", "partial pooling", "complete pooling")
+    assert [line.get_color() for line in ax.lines] == [COLOUR[kind] for kind in kinds]
+    assert arrows(ax) == [(0, 3, 1, 2), (4, -1, 3, 0)]
+    assert names(ax) == [("b", (4, -1))]
+    assert texts(ax.get_legend()) == ["own line", "partially pooled line", "common line"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Intercept (ms)", "Days (ms per day)")
 
 
-def test_coefficients_of_a_fit_plug_into_the_pooling_plot(fit, ax):
-    coef = fit.coef()["Subject"]
-    pooling_plot(coef + 1, coef, ax, "Intercept", "Days", centre=fit.fe_params)
-    assert len(ax.texts) == 18
+def test_shrinkage_plot_without_an_own_line_has_no_arrow(own, pooled, ax):
+    own.loc["b"] = np.nan
+    shrinkage_plot(own, pooled, COMMON, "Days", ax, highlight=["b"])
+    assert arrows(ax) == [(0, 3, 1, 2)]
+    assert drawn(ax.lines[0]) == [[0], [3]]
+    assert drawn(ax.lines[1]) == [[1, 3], [2, 0]]
+    assert names(ax) == [("b", (3, 0))]
+
+
+def test_own_lines_and_a_fit_plug_into_the_shrinkage_plot(fit, ax):
+    own = own_lines(load("sleepstudy"), "Reaction", "Days", "Subject")
+    shrinkage_plot(own, fit.coef()["Subject"], fit.fe_params, "Days", ax)
+    assert len(arrows(ax)) == 18
     assert drawn(ax.lines[2]) == [[fit.fe_params["Intercept"]], [fit.fe_params["Days"]]]
 
 
-def test_pooling_plot_bad_input(own, pooled, ax):
-    with pytest.raises(CourseError, match="end: .*a difference in b"):
-        pooling_plot(own, pooled.loc[["a"]], ax, "Intercept", "Days")
-    with pytest.raises(CourseError, match="start: .*Perhaps you want 'Days'"):
-        pooling_plot(own, pooled, ax, "Intercept", "days")
-    with pytest.raises(CourseError, match="centre: must have both coefficients; got no Days"):
-        pooling_plot(own, pooled, ax, "Intercept", "Days", centre={"Intercept": 1.0})
+def test_shrinkage_plot_bad_input(own, pooled, ax):
+    with pytest.raises(CourseError, match="pooled: .*a difference in b"):
+        shrinkage_plot(own, pooled.loc[["a"]], COMMON, "Days", ax)
+    with pytest.raises(CourseError, match="own: .*Perhaps you want 'Days'"):
+        shrinkage_plot(own, pooled, COMMON, "days", ax)
+    with pytest.raises(CourseError, match="common: must have both coefficients; got no Days"):
+        shrinkage_plot(own, pooled, {"Intercept": 1.0}, "Days", ax)
     with pytest.raises(CourseError, match="highlight: .*got z"):
-        pooling_plot(own, pooled, ax, "Intercept", "Days", highlight=["z"])
+        shrinkage_plot(own, pooled, COMMON, "Days", ax, highlight=["z"])
     with pytest.raises(CourseError, match="ax: must be a matplotlib Axes"):
-        pooling_plot(own, pooled, None, "Intercept", "Days")
+        shrinkage_plot(own, pooled, COMMON, "Days", None)
+    with pytest.raises(CourseError, match="pooled: "):
+        shrinkage_plot(own, pooled.replace(2.0, np.nan), COMMON, "Days", ax)
     assert not ax.texts
 
 
@@ -380,7 +396,7 @@ def test_residual_plot_marks_what_is_beyond_the_limit(residuals, ax):
     assert drawn(far) == [[1], [-4]]
     assert near.get_marker() != far.get_marker()
     assert not same_color(near.get_color(), far.get_color())
-    assert texts(ax.get_legend()) == ["simulated envelope", "beyond ±3 (1)"]
+    assert texts(ax.get_legend()) == ["simulated envelope", "beyond ±3: 1 point"]
     band = ax.collections[0].get_paths()[0].vertices.tolist()
     assert [c for c in band if c[1] < 0] == [[1, -1], [2, -3], [4, -2]]  # from left to right
     assert {tuple(c) for c in band if c[1] > 0} == {(1, 1), (2, 3), (4, 2)}
@@ -412,7 +428,7 @@ def test_qq_plot_marks_values_outside_the_envelope(ax):
     inside, outside = ax.lines[1:]
     assert inside.get_ydata().tolist() == [0]
     assert outside.get_ydata().tolist() == [-3, 2]
-    assert texts(ax.get_legend()) == ["simulated envelope", "outside the envelope (2)"]
+    assert texts(ax.get_legend()) == ["simulated envelope", "outside the envelope: 2 points"]
     heights = set(ax.collections[0].get_paths()[0].vertices[:, 1].tolist())
     assert {-2, -1, 0, 1, 1.5} == heights
 

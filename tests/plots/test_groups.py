@@ -346,7 +346,7 @@ def test_one_gap_in_thousands_of_rows_is_seen(ax):
     ("change", "levels", "message"),
     [
         ({}, ["schol"], "Perhaps you want 'school'"),
-        ({}, [], "levels: must name one to three columns"),
+        ({}, [], "levels: must name (one to three|at least one) column"),
         ({}, ["school", "klass", "x", "y"], "one to three columns"),
         ({"school": [None, "A", "A", "B", "A"]}, ["school"], "1 of 5 missing in 'school'"),
     ],

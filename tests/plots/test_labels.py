@@ -146,13 +146,11 @@ def test_interval_plot(data, ax):
     other.figure.canvas.draw()
 
 
-def test_pooling_plot(ax):
-    own = pd.DataFrame({"$a$": range(10), "_b": 1.0}, index=NAMES)
-    names = ("_own", "$mixed$")
-    plots.pooling_plot(own, own / 2, ax, "$a$", "_b", names=names, highlight=NAMES)
+def test_shrinkage_plot(ax):
+    own = pd.DataFrame({"Intercept": range(10), "$b_": 1.0}, index=NAMES)
+    plots.shrinkage_plot(own, own / 2, own.mean(), "$b_", ax, NAMES, {"Intercept": "$"})
     assert [shown(text) for text in ax.texts if text.arrow_patch is None] == NAMES
-    assert entries(ax.get_legend()) == ["_own", "$mixed$"]
-    assert labels(ax) == ("$a$", "_b")
+    assert labels(ax) == ("Intercept ($)", "$b_")
     ax.figure.canvas.draw()
 
 
