@@ -1,6 +1,11 @@
 """Pictures: a tidy frame and an `ax` in, the same `ax` out; nothing is fitted here."""
 
-from course_lib.plots.assumptions import memory_plot, spread_plot, trend_plot
+from course_lib.plots.assumptions import (
+    memory_plot,
+    related_plot,
+    spread_plot,
+    trend_plot,
+)
 from course_lib.plots.estimates import (
     caterpillar,
     covariance_ellipse,
@@ -32,6 +37,7 @@ __all__ = [
     "memory_plot",
     "missingness_map",
     "qq_plot",
+    "related_plot",
     "residual_plot",
     "shrinkage_plot",
     "small_multiples",

@@ -8,10 +8,10 @@ from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 from pandas import DataFrame, Series
 
-from course_lib.errors import check_numeric, course_error
-from course_lib.plots.style import COLOUR, check_ax, label_axes
+from course_lib.errors import check_numeric, check_type, course_error
+from course_lib.plots.style import COLOUR, check_ax, label_axes, literal
 
-__all__ = ["memory_plot", "spread_plot", "trend_plot"]
+__all__ = ["memory_plot", "related_plot", "spread_plot", "trend_plot"]
 
 FEW = 12  # so many different places are kept; more are collected in BINS
 BINS = 8
@@ -176,6 +176,64 @@ def memory_plot(
     return ax
 
 
+def related_plot(
+    x: ArrayLike,
+    groups: ArrayLike,
+    effects: Series,
+    ax: Axes,
+    colour: ColorType = COLOUR["healthy"],
+) -> Axes:
+    """Draw the random effects of the groups against the mean x of each group.
+
+    If the averages rise or fall by more than chance, the effects are related to x, and the mean
+    slope mixes a comparison within groups with one between groups.
+
+    Parameters
+    ----------
+    x, groups : array_like
+        A predictor and the group of each row, such as ``data["ses"]`` and ``data["school"]``.
+    effects : Series
+        One random effect per group, such as ``fit.random_effects["school"]["Intercept"]``;
+        its index holds the groups. A group without a mean or an effect is left out.
+    ax : Axes
+        What to draw into.
+    colour : color
+        Of the points.
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        As :func:`trend_plot`, and if `effects` is no Series.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> effects = Series([1.0, -1.0], index=["a", "b"], name="Intercept")
+    >>> axes = plt.figure().add_subplot()
+    >>> related_plot([0, 2, 4], ["a", "a", "b"], effects, axes).get_xlabel()
+    'mean x of group'
+
+    See Also
+    --------
+    trend_plot : Whether residuals have a curve.
+    """
+    check_ax(ax)
+    advice = 'Pass a column of a table of fit.random_effects, such as ["Intercept"].'
+    check_type("effects", effects, Series, "must be a Series indexed by group", advice)
+    rows = _matched("x", {"x": x, "group": groups})
+    check_numeric("x", rows, ["x"])
+    means = rows.groupby(rows["group"].astype(str))["x"].mean()
+    trend_plot(means, effects.set_axis(effects.index.astype(str)), ax, colour=colour)
+    ax.set(xlabel=literal(f"mean {getattr(x, 'name', None) or 'x'} of group"))
+    ax.set(ylabel=literal(f"random {effects.name or 'effect'}"))
+    return ax
+
+
 def _matched(argument: str, columns: dict[str, ArrayLike]) -> DataFrame:
     """Put columns side by side; Series are matched by their index."""
     try:
@@ -205,7 +263,7 @@ def _points(
     points = points[["x", "y"]].astype(float)
     ax.axhline(0, color="0.5", linestyle="--", linewidth=1)
     ax.plot(points["x"], points["y"], "o", color=colour, ms=4, alpha=0.35, mew=0)
-    label_axes(ax, name, getattr(y, "name", None) or "y", None)
+    label_axes(ax, name, getattr(y, "name", None) or "residual", None)
     return points
 
 

@@ -7,7 +7,12 @@ from matplotlib.colors import same_color
 from course_lib import lmer, load
 from course_lib.errors import CourseError
 from course_lib.plots import COLOUR
-from course_lib.plots.assumptions import memory_plot, spread_plot, trend_plot
+from course_lib.plots.assumptions import (
+    memory_plot,
+    related_plot,
+    spread_plot,
+    trend_plot,
+)
 
 
 @pytest.fixture
@@ -63,6 +68,22 @@ def test_a_fit_plugs_in_by_index_and_dropped_rows_are_left_out(ax):
     assert len(ax.lines[1].get_xdata()) == 179
     assert ax.get_xlabel() == "Days"
     memory_plot(fit.resid, sleep["Subject"], plt.subplots()[1])
+
+
+def test_related_plots_effects_against_the_mean_of_each_group(ax):
+    x = pd.Series([0.0, 2.0, 4.0, 9.0], name="ses")
+    effects = pd.Series([5.0, -1.0], index=["2", "1"], name="Intercept")
+    assert related_plot(x, [1, 1, 2, 3], effects, ax) is ax  # group 3 has no effect
+    np.testing.assert_array_equal(drawn(ax.lines[1]), [[1, 4], [-1, 5]])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("mean ses of group", "random Intercept")
+
+
+def test_related_needs_effects_by_group(ax):
+    with pytest.raises(CourseError, match="effects: must be a Series indexed by group"):
+        related_plot([0, 1], ["a", "b"], [1.0, 2.0], ax)
+    with pytest.raises(CourseError, match="two complete points"):
+        related_plot([0, 1], ["a", "b"], pd.Series([1.0, 2.0], ["c", "d"]), ax)
+    assert not ax.lines
 
 
 def test_colours_of_the_house(ax):
