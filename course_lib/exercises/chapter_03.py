@@ -10,7 +10,7 @@ from scipy import stats
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
 from course_lib.mixed.compare import LRTest, lr_test
-from course_lib.mixed.result import LmerResult, lmer
+from course_lib.mixed.result import lmer
 
 __all__ = ["EXERCISES"]
 
