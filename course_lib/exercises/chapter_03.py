@@ -78,7 +78,7 @@ REUSED = "(1 | user) + (1 | order)"
 EXERCISES = (
     Exercise(
         id="3.1",
-        question="How many parameters has the model of curves of students in classes in schools?",
+        question="How many parameters has the model of students in classes in schools?",
         right=lambda: count(),
         success=(
             "three fixed effects, six for the curves of the students, one each for classes and "
@@ -89,8 +89,8 @@ EXERCISES = (
         mistakes=(
             Mistake(
                 lambda: count() - 1,
-                "one is missing. Does the slash stand for one intercept or two? Which parameter "
-                "belongs to the single rows?",
+                "one is missing. Does the slash stand for one intercept or two? Which "
+                "parameter belongs to the single rows?",
             ),
             Mistake(
                 lambda: count() - 2,
@@ -99,12 +99,12 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: count(covariances=0),
-                "three are missing. Does the bar allow covariances? Did you count the part before "
-                "the brackets?",
+                "three are missing. Does the bar allow covariances? Did you count the part "
+                "before the brackets?",
             ),
             Mistake(
                 lambda: count(fixed=0, residual=0),
-                "you counted the brackets alone. What stands before them, and what is left over?",
+                "you counted the brackets alone. What stands before them, what is left?",
             ),
             Mistake(
                 lambda: count(covariances=6),
@@ -178,8 +178,8 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: "fan",
-                "the two lines of spread_plot stay nearly parallel. Draw the other pictures and "
-                "compare.",
+                "the two lines of spread_plot stay nearly parallel. Draw the other pictures "
+                "and compare.",
             ),
         ),
     ),
