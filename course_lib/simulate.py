@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from course_lib.errors import (
+    check_choice,
     check_columns,
     check_count,
     check_dataframe,
@@ -28,6 +30,7 @@ from course_lib.errors import (
 __all__ = [
     "GrowthDesign",
     "RandomSlopeDesign",
+    "simulate_fault",
     "simulate_growth",
     "simulate_orders",
     "simulate_panels",
@@ -456,3 +459,97 @@ def simulate_orders(n_users: int, rng: np.random.Generator) -> list[dict]:
             user["orders"].append({"id": 101 + number, "items": items})
         users.append(user)
     return users
+
+
+FAULTS = (
+    "none",
+    "curve",
+    "memory",
+    "fan",
+    "related",
+    "skewed",
+    "skewed slopes",
+    "memory without order",
+    "fan in the middle",
+)
+
+
+def simulate_fault(
+    fault: str, rng: np.random.Generator, n_groups: int = 60, n_per_group: int = 10
+) -> pd.DataFrame:
+    r"""Simulate lines of groups in which one assumption of the model is broken on purpose.
+
+    .. math:: y_{ij} = 10 + a_j + (2 + b_j) x_{ij} + e_{ij}, \qquad x_{ij} = m_j + t_i
+
+    a, b and e are independent and normal, with standard deviations 2, 0.5 and 2. The means m of
+    the groups and the places t are the same in every draw, symmetric about 0, with variance 1.
+
+    ==================== ====================================================================
+    fault                what is changed
+    ==================== ====================================================================
+    none                 nothing
+    curve                x² is added to y
+    memory               each e is 0.8 times the e of the row before + 0.6 times a new one
+    fan                  e is multiplied by exp((x - 1)/2)
+    related              a_j is 0.8 (2 m_j) + 0.6 times a new one: correlation 0.8 with m_j
+    skewed               a is 2 (E - 1), E exponential with mean 1
+    skewed slopes        b is 0.5 (E - 1)
+    memory without order as memory, then the e of each group are shuffled
+    fan in the middle    e is multiplied by 1.5 exp(-|x|)
+    ==================== ====================================================================
+
+    Parameters
+    ----------
+    fault : str
+        A name of the table.
+    rng : numpy.random.Generator
+        Source of randomness.
+    n_groups, n_per_group : int
+        Sizes, at least 2.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``n_groups * n_per_group`` rows, by group and in order of x: ``group`` (1, 2, …), ``x``,
+        ``y``.
+
+    Raises
+    ------
+    CourseError
+        If there is no such fault, `rng` is no generator, or a size is below 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> simulate_fault("curve", np.random.default_rng(1), n_groups=4).shape
+    (40, 3)
+
+    See Also
+    --------
+    simulate_random_slopes : The same lines, with sizes and variances of your own.
+    """
+    check_choice("fault", fault, FAULTS)
+    check_rng("rng", rng)
+    sizes = {"n_groups": n_groups, "n_per_group": n_per_group}
+    n_groups, n_per_group = (check_count(name, n, 2) for name, n in sizes.items())
+    means = ndtri((np.arange(n_groups)[:, None] + 0.5) / n_groups)
+    means /= means.std()
+    places = np.linspace(-1, 1, n_per_group)
+    x = means + places / places.std()
+    a, b, e = (rng.standard_normal((n_groups, k)) for k in (1, 1, n_per_group))
+    if fault in ("skewed", "skewed slopes"):
+        skewed = rng.exponential(size=(n_groups, 1)) - 1
+        a, b = (skewed, b) if fault == "skewed" else (a, skewed)
+    elif fault == "related":
+        a = 0.8 * means + 0.6 * a
+    elif fault.startswith("memory"):
+        for k in range(1, n_per_group):
+            e[:, k] = 0.8 * e[:, k - 1] + 0.6 * e[:, k]
+        e = rng.permuted(e, axis=1) if fault == "memory without order" else e
+    elif fault == "fan":
+        e = e * np.exp((x - 1) / 2)
+    elif fault == "fan in the middle":
+        e = 1.5 * e * np.exp(-np.abs(x))
+    y = 10 + 2 * a + (2 + 0.5 * b) * x + 2 * e + (x**2 if fault == "curve" else 0)
+    group = np.repeat(np.arange(1, n_groups + 1), n_per_group)
+    return pd.DataFrame({"group": group, "x": x.ravel(), "y": y.ravel()})

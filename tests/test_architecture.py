@@ -46,7 +46,6 @@ ROOMS = {
         "prediction",
         "inference",
         "summary",
-        "to_statsmodels",
         "result",
         "compare",
     ],
@@ -60,7 +59,7 @@ ROOMS = {
         "grad_cam",
         "log",
     ],
-    "plots": ["style", "groups", "estimates", "panel"],
+    "plots": ["style", "groups", "estimates", "assumptions", "panel"],
     "exercises": ["checker", *(f"chapter_{k:02}" for k in range(1, 10)), "progress"],
 }
 # Imported by the wing that needs them, on use, and never by `import course_lib`.

@@ -9,6 +9,7 @@ from course_lib.errors import CourseError
 from course_lib.simulate import (
     GrowthDesign,
     RandomSlopeDesign,
+    simulate_fault,
     simulate_growth,
     simulate_orders,
     simulate_panels,
@@ -449,3 +450,70 @@ def test_spoil_scores_bad_input(change, message):
         spoil_scores(change(clean), np.random.default_rng(2))
     with pytest.raises(CourseError, match="rng: must be a numpy.random.Generator"):
         spoil_scores(clean, 42)
+
+
+def faults(fault, n=200):
+    """Draws of y as lines minus the mean line: groups × rows, stacked."""
+    rng = np.random.default_rng(7)
+    draws = [simulate_fault(fault, rng) for _ in range(n)]
+    x = draws[0]["x"].to_numpy().reshape(60, 10)
+    return x, np.array([d["y"].to_numpy().reshape(60, 10) for d in draws])
+
+
+def test_places_of_faults_are_fixed_and_standard():
+    x, _ = faults("none", 2)
+    np.testing.assert_allclose(
+        [x.mean(), x.mean(axis=1).var(), x[0].var()], [0, 1, 1], atol=1e-12
+    )
+    assert (np.diff(x, axis=1) > 0).all()
+
+
+def test_each_fault_changes_what_its_formula_says():
+    x, healthy = faults("none")
+    line = 10 + 2 * x
+    # Var(y) = 4 + x²/4 + 4 everywhere; 12,000 values, so 5 % is four standard errors and more
+    scaled = ((healthy - line) ** 2).mean(axis=0) / (8 + x**2 / 4)
+    assert abs(scaled.mean() - 1) < 0.05
+    curve = faults("curve")[1] - healthy
+    np.testing.assert_allclose(curve, np.broadcast_to(x**2, curve.shape), atol=1e-12)
+    fan = (faults("fan")[1] - healthy) / (np.exp((x - 1) / 2) - 1)  # e itself
+    assert abs(fan.std() - 2) < 0.05
+    middle = (faults("fan in the middle")[1] - healthy) / (1.5 * np.exp(-np.abs(x)) - 1)
+    np.testing.assert_allclose(middle, fan, atol=1e-6)
+    related = faults("related")[1] - healthy  # 1.6 m - 0.8 a, the same for all rows of a group
+    np.testing.assert_allclose(related.mean(axis=(0, 2)), 1.6 * x.mean(axis=1), atol=0.3)
+    assert np.ptp(related, axis=2).max() < 1e-10
+
+
+def test_memory_has_its_correlation_in_order_only():
+    _, healthy = faults("none")
+    x, remembered = faults("memory")
+    shuffled = faults("memory without order")[1]
+    noise = [y - (10 + 2 * x) for y in (remembered, shuffled)]
+    gaps = [np.diff(y, axis=2).var() for y in noise]
+    # Var(e_t - e_s) = 8 (1 - cor); the cor is .8 in order, Σ (10 - k) .8^k / 45 when shuffled
+    mean_cor = sum((10 - k) * 0.8**k for k in range(1, 10)) / 45
+    step = (0.5 * (x[0, 1] - x[0, 0])) ** 2
+    assert gaps[0] == pytest.approx(8 * 0.2 + step, rel=0.03)
+    assert gaps[1] == pytest.approx(8 * (1 - mean_cor) + step, rel=0.03)
+    assert healthy.shape == remembered.shape
+
+
+@pytest.mark.parametrize("fault", ["skewed", "skewed slopes"])
+def test_skewed_effects_have_the_skewness_of_an_exponential(fault):
+    x, y = faults(fault)
+    centred = x - x.mean(axis=1, keepdims=True)
+    slopes = (y * centred).sum(axis=2) / (centred**2).sum(axis=1)
+    effects = y.mean(axis=2) - 2 * x.mean(axis=1) if fault == "skewed" else slopes
+    third = ((effects - effects.mean()) ** 3).mean()
+    # Third central moment of sd · (E - 1): 2 sd³; noise and the other effect are symmetric
+    assert third == pytest.approx(2 * (8 if fault == "skewed" else 0.125), rel=0.4)
+
+
+def test_wrong_faults_are_refused():
+    with pytest.raises(CourseError, match="fault: must be one of"):
+        simulate_fault("smile", np.random.default_rng(1))
+    with pytest.raises(CourseError, match="rng"):
+        simulate_fault("none", 1)
+    with pytest.raises(CourseError, match="n_groups"):
+        simulate_fault("none", np.random.default_rng(1), n_groups=1)

@@ -4,46 +4,25 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import stats
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
 from course_lib.mixed.compare import LRTest, lr_test
-from course_lib.mixed.result import LmerResult, lmer
+from course_lib.mixed.result import lmer
 
 __all__ = ["EXERCISES"]
 
-# 3.1: parameters of a random parabola.
+# 3.1: parameters of parabolas of students in classes in schools.
 
 
-@functools.cache
-def parabola(bar: str) -> LmerResult:
-    """Fit a random parabola to the sleep study, with a single or a double bar."""
-    curve = "Days + I(Days**2)"
-    return lmer(f"Reaction ~ {curve} + ({curve} {bar} Subject)", load("sleepstudy"))
+def count(fixed: int = 3, covariances: int = 3, residual: int = 1) -> int:
+    """Count the parameters: three variances of the curves, those of classes and schools."""
+    return fixed + 3 + covariances + 2 + residual
 
 
-def random_columns(fit: LmerResult) -> int:
-    """Return the columns of Z: groups times coefficients, summed over the factors."""
-    return sum(len(factor.keys) * len(factor.terms) for factor in fit.frame.factors)
-
-
-# 3.2: columns of Z.
-
-
-@functools.cache
-def columns_of_z(brackets: str) -> int:
-    """Return the columns of Z for students in classes in schools."""
-    return random_columns(lmer(f"score ~ time + {brackets}", load("school_growth")))
-
-
-STUDENTS = "(time | student_id)"
-IN_CLASSES = f"{STUDENTS} + (1 | school/class_number)"
-
-
-# 3.3: orders within users.
+# 3.2: orders within users.
 
 
 def items() -> pd.DataFrame:
@@ -79,112 +58,72 @@ def lower_by(criterion: str, reml: bool = False) -> float:
     return getattr(plain, criterion) - getattr(crossed, criterion)
 
 
-# 3.5: the critical value of the mixture.
-
-
-def mixture_critical() -> float:
-    """Return the value that half χ²₁, half χ²₂ exceeds with probability 0.05."""
-    return optimize.brentq(lambda g: stats.chi2.sf(g, [1, 2]).mean() - 0.05, 1, 20)
-
-
-# 3.6: the variance of batches.
+# 3.5: the variance of batches.
 
 
 @functools.cache
-def batch_test(method: str, reml: bool = True, cask: str = "sample") -> LRTest:
-    """Test batches beyond casks."""
-    casks, both = (
-        lmer(f"strength ~ 1 + {brackets}", load("pastes"), reml=reml)
-        for brackets in (f"(1 | {cask})", f"(1 | {cask}) + (1 | batch)")
+def batch_test(method: str, reml: bool = True, smaller: str = "sample") -> LRTest:
+    """Test the two variances of pastes against one of them."""
+    both = "sample) + (1 | batch" if smaller != "cask" else "cask) + (1 | batch"
+    small, large = (
+        lmer(f"strength ~ 1 + (1 | {brackets})", load("pastes"), reml=reml)
+        for brackets in (smaller, both)
     )
-    return lr_test(casks, both, method)
+    return lr_test(small, large, method)
 
 
 NESTED = "(1 | user/order)"
+REUSED = "(1 | user) + (1 | order)"
 
 EXERCISES = (
     Exercise(
         id="3.1",
-        question="How many parameters has the random parabola in all?",
-        right=lambda: parabola("|").npar,
-        success="three fixed effects, a 3 × 3 covariance matrix with six free entries, and σ².",
+        question="How many parameters has the model of students in classes in schools?",
+        right=lambda: count(),
+        success=(
+            "three fixed effects, six for the curves of the students, one each for classes and "
+            "schools, and σ²."
+        ),
         tolerance=1e-9,
         wanted="a count",
         mistakes=(
             Mistake(
-                lambda: parabola("|").npar - 1,
-                "one is missing. Which parameter belongs to the single rows?",
+                lambda: count() - 1,
+                "one is missing. Does the slash stand for one intercept or two? Which "
+                "parameter belongs to the single rows?",
             ),
             Mistake(
-                lambda: parabola("||").npar,
-                "you counted the variances, not the covariances: look at the bar.",
+                lambda: count() - 2,
+                "two are missing. Does each pair of columns have its covariance? What does the "
+                "slash stand for, and what belongs to the single rows?",
             ),
             Mistake(
-                lambda: parabola("|").theta.size,
-                "that is the random part alone.",
+                lambda: count(covariances=0),
+                "three are missing. Does the bar allow covariances? Did you count the part "
+                "before the brackets?",
             ),
             Mistake(
-                lambda: parabola("|").npar + 3,
+                lambda: count(fixed=0, residual=0),
+                "you counted the brackets alone. What stands before them, what is left?",
+            ),
+            Mistake(
+                lambda: count(covariances=6),
                 "a covariance matrix is symmetric: each covariance counts once.",
-            ),
-            Mistake(
-                lambda: random_columns(parabola("|")),
-                "those are the columns of Z, one predicted value each; b is not a parameter.",
-            ),
-            Mistake(
-                lambda: parabola("|").npar + random_columns(parabola("|")),
-                "you counted the predicted values b as well; they are not parameters.",
             ),
         ),
     ),
     Exercise(
         id="3.2",
-        question="How many columns has Z for students in classes in schools?",
-        right=lambda: columns_of_z(IN_CLASSES),
-        success="two for each student, one for each school and for each class within one.",
-        tolerance=1e-9,
-        wanted="a count",
-        mistakes=(
-            Mistake(
-                lambda: columns_of_z("(1 | student_id) + (1 | school/class_number)"),
-                "those are the groups. How many coefficients has each?",
-            ),
-            Mistake(
-                lambda: columns_of_z(f"{STUDENTS} + (1 | school) + (1 | class_number)"),
-                "you counted class numbers, not classes. What does the slash do?",
-            ),
-            Mistake(
-                lambda: columns_of_z(STUDENTS),
-                "those are the columns of the students alone.",
-            ),
-            Mistake(
-                lambda: columns_of_z(f"{STUDENTS} + (1 | class_id)"),
-                "the schools are missing. The slash stands for two brackets.",
-            ),
-            Mistake(
-                lambda: columns_of_z(f"{STUDENTS} + (1 | school)"),
-                "the classes are missing. The slash stands for two brackets.",
-            ),
-            Mistake(
-                lambda: columns_of_z(f"{STUDENTS} + (time | school/class_number)"),
-                "you gave everybody a slope. What stands to the left of the second bar?",
-            ),
-            Mistake(
-                lambda: columns_of_z(IN_CLASSES) + 2,
-                "the two fixed columns belong to X.",
-            ),
-        ),
-    ),
-    Exercise(
-        id="3.3",
         question="What is the standard deviation of log prices between orders of one user?",
         right=lambda: price_sd(NESTED, "order:user"),
         success="an order is named by its user and its number together.",
+        tolerance=0.025,  # with one digit, 0.1 is right
         wanted="a standard deviation, in log euro",
         mistakes=(
             Mistake(
-                lambda: price_sd("(1 | user) + (1 | order)", "order"),
-                "how many orders does ngroups count? Compare with the number of order keys.",
+                lambda: price_sd(REUSED, "order"),
+                "your fit shares its order numbers between users. How many orders does ngroups "
+                "count?",
             ),
             Mistake(
                 lambda: price_sd(NESTED, "user"),
@@ -192,14 +131,14 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: price_sd(NESTED, "user") ** 2,
-                "that is a variance, and the users'. Look at the row of the orders.",
+                "that is a variance, and of the users. Look at the row of the orders.",
             ),
             Mistake(
                 lambda: price_sd(NESTED, "Residual"),
                 "that is how items of one order differ: the residual.",
             ),
             Mistake(
-                lambda: price_sd("(1 | user) + (1 | order)", "Residual"),
+                lambda: price_sd(REUSED, "Residual"),
                 "that is a residual, and of a fit that mixes up the orders of all users.",
             ),
             Mistake(
@@ -212,7 +151,35 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: price_sd(NESTED, "order:user", fixed="1"),
-                "the product is missing from the fixed part: laptops cost more than cables.",
+                "zero comes out if the product is missing from the fixed part, and also if the "
+                "bracket has the order number alone. Compare both with the question.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="3.3",
+        question="Which fault stands out in the fit of mathematics scores by social status?",
+        right=lambda: "related",
+        success=(
+            "schools with wealthier pupils have higher intercepts, a correlation of about 0.6. "
+            "So the slope of ses mixes the comparison within schools with that between them."
+        ),
+        kind="choice",
+        options=("curve", "memory", "fan", "related"),
+        mistakes=(
+            Mistake(
+                lambda: "curve",
+                "the averages of trend_plot, residuals against ses within schools, are nearly "
+                "level. Draw the other pictures and compare.",
+            ),
+            Mistake(
+                lambda: "memory",
+                "pupils stand in no order of time, so the row before means nothing.",
+            ),
+            Mistake(
+                lambda: "fan",
+                "the two lines of spread_plot stay nearly parallel. Draw the other pictures "
+                "and compare.",
             ),
         ),
     ),
@@ -225,11 +192,15 @@ EXERCISES = (
         mistakes=(
             Mistake(
                 lambda: lower_by("aic", reml=True),
-                "those are REML fits. Do the two models have the same fixed part?",
+                "you compared REML fits. Do the two models have the same fixed part?",
             ),
             Mistake(
                 lambda: -lower_by("aic", reml=True),
-                "those are REML fits, and the sign is turned. Compare the fixed parts first.",
+                "you compared REML fits, larger minus smaller. Do the fixed parts agree?",
+            ),
+            Mistake(
+                lambda: -lower_by("aic"),
+                "you subtracted the other way round: the larger model has the lower AIC.",
             ),
             Mistake(
                 lambda: -lower_by("llf"),
@@ -244,52 +215,23 @@ EXERCISES = (
     ),
     Exercise(
         id="3.5",
-        question="Which value does half χ²₁, half χ²₂ exceed with probability 0.05?",
-        right=mixture_critical,
-        success="between the two textbook values; the naive one asks for too much.",
-        tolerance=0.002,
-        wanted="a value of G, not a probability",
-        mistakes=(
-            Mistake(
-                lambda: stats.chi2.isf(0.05, 2),
-                "that is the naive value of χ²₂.",
-            ),
-            Mistake(
-                lambda: stats.chi2.isf(0.05, 1),
-                "that is the value of χ²₁, which is only half of the mixture.",
-            ),
-            Mistake(
-                lambda: np.mean(stats.chi2.isf(0.05, [1, 2])),
-                "you averaged the two critical values. It is the probabilities that mix.",
-            ),
-            Mistake(
-                lambda: stats.chi2.isf(0.1, 2),
-                "you halved the p-value of χ²₂. That leaves out the part of χ²₁.",
-            ),
-            Mistake(
-                lambda: stats.chi2.isf(0.1, 1),
-                "that is for one variance without a covariance: ½χ²₀ + ½χ²₁.",
-            ),
-        ),
-    ),
-    Exercise(
-        id="3.6",
-        question="Which p-value does the boundary rule give for the batches, by REML?",
+        question="Which p value does the boundary rule give for the batches, by REML?",
         right=lambda: batch_test("boundary").pvalue,
-        success="one variance without a covariance: half of the naive p-value.",
-        wanted="a p-value",
+        success="one variance without a covariance: half the p value of χ²₁.",
+        tolerance=0.045,  # with one decimal, 0.2 is right
+        wanted="a p value",
         mistakes=(
             Mistake(
                 lambda: batch_test("chi2").pvalue,
-                "that is the naive p-value of χ²₁; the variance is on its boundary.",
+                "that is the p value of χ²₁, which does not know that a variance has an edge.",
             ),
             Mistake(
                 lambda: batch_test("boundary", reml=False).pvalue,
-                "those are ML fits; the question asks for REML, which is allowed here.",
+                "you tested ML fits. The question asks for REML, which is allowed here.",
             ),
             Mistake(
                 lambda: batch_test("chi2", reml=False).pvalue,
-                "ML and the naive χ²₁: both differ from what is asked.",
+                "you compared ML fits with χ²₁. Asked for are REML and the boundary rule.",
             ),
             Mistake(
                 lambda: batch_test("boundary").statistic,
@@ -300,21 +242,53 @@ EXERCISES = (
                 "you compared with χ²₂, but only one parameter is added.",
             ),
             Mistake(
-                lambda: batch_test("boundary", cask="cask").pvalue,
+                lambda: batch_test("boundary", smaller="batch").pvalue,
+                "you left out the casks, so you tested the casks. Leave out the batches.",
+            ),
+            Mistake(
+                lambda: batch_test("boundary", smaller="cask").pvalue,
                 "a, b and c are used again in every batch. Which column names a cask alone?",
             ),
             Mistake(
-                lambda: batch_test("chi2", cask="cask").pvalue,
-                "naive, and with labels that every batch uses again: which column is unique?",
+                lambda: batch_test("chi2", smaller="cask").pvalue,
+                "a, b and c are used again in every batch, and χ²₁ does not know the edge.",
             ),
             Mistake(
                 lambda: stats.chi2.sf(batch_test("boundary").statistic, [1, 2]).mean(),
-                "that is the mixture for adding a slope, a variance and a covariance. Here a "
-                "variance comes alone.",
+                "that is the rule for a slope, which brings a covariance. Here a variance "
+                "comes alone.",
             ),
             Mistake(
                 lambda: 1 - batch_test("boundary").pvalue,
-                "that is the area below G. A p-value is the area above it.",
+                "that is the area below G. A p value is the area above it.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="3.6",
+        question="What does the p value of the batches permit you to say?",
+        right=lambda: "B",
+        success=(
+            "a large p value does not show that nothing is there: the profile interval of the "
+            "standard deviation runs from 0 to 2.9 points."
+        ),
+        kind="choice",
+        options=("A", "B", "C", "D"),
+        mistakes=(
+            Mistake(
+                lambda: "A",
+                "a large p value is no evidence of zero. How far up does the interval of the "
+                "standard deviation reach?",
+            ),
+            Mistake(
+                lambda: "C",
+                "a p value is computed as if batches did not differ, so it cannot be the "
+                "probability of that.",
+            ),
+            Mistake(
+                lambda: "D",
+                "chance alone gives an estimate above zero in many samples. What is the "
+                "lower end of its interval?",
             ),
         ),
     ),

@@ -146,6 +146,8 @@ def read_numbers(answer: object) -> np.ndarray:
     if isinstance(answer, np.ma.MaskedArray):  # asarray would show what the mask hides
         answer = answer.astype(float).filled(np.nan)
     array = np.ravel(np.asarray(answer))
+    if isinstance(answer, pd.DataFrame) and array.size > 1 and array.dtype.kind == "O":
+        raise UnreadableAnswerError("give the number alone, not the table: take one cell.")
     if array.dtype.kind in "US" or any(isinstance(part, str) for part in array):
         raise UnreadableAnswerError("give a number, not text: leave out the quotation marks.")
     if any(isinstance(part, bool | np.bool_) for part in array):

@@ -741,12 +741,6 @@ class LmerResult:
     def _relative_factors(self) -> list[np.ndarray]:
         return self.standardised.relative_factors(self.estimate.optimum.theta)
 
-    def to_statsmodels(self):
-        """Return the same fit as a statsmodels ``MixedLMResults``; see `to_statsmodels`."""
-        from course_lib.mixed import to_statsmodels  # statsmodels is slow to import
-
-        return to_statsmodels.to_statsmodels(self.frame, self.estimate, self.reml)
-
     def _facts(self) -> Facts:
         return Facts(
             formula=self.formula,

@@ -1,5 +1,11 @@
 """Pictures: a tidy frame and an `ax` in, the same `ax` out; nothing is fitted here."""
 
+from course_lib.plots.assumptions import (
+    memory_plot,
+    related_plot,
+    spread_plot,
+    trend_plot,
+)
 from course_lib.plots.estimates import (
     caterpillar,
     covariance_ellipse,
@@ -12,6 +18,7 @@ from course_lib.plots.estimates import (
 )
 from course_lib.plots.groups import (
     grouped_scatter,
+    label_plot,
     level_slopes,
     missingness_map,
     small_multiples,
@@ -30,11 +37,16 @@ __all__ = [
     "interval_plot",
     "interval_table",
     "level_slopes",
+    "label_plot",
+    "memory_plot",
     "missingness_map",
     "qq_plot",
+    "related_plot",
     "residual_plot",
     "shrinkage_plot",
     "small_multiples",
     "spaghetti",
     "within_between_plot",
+    "spread_plot",
+    "trend_plot",
 ]

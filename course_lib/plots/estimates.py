@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 from pandas import DataFrame, Series
 from scipy.stats import norm
 
@@ -527,6 +528,7 @@ def qq_plot(
     envelope: DataFrame | None = None,
     line: tuple[float, float] = (0.0, 1.0),
     units: Units = None,
+    colour: ColorType = COLOURS[0],
 ) -> Axes:
     r"""Draw the sorted values of a column against normal quantiles.
 
@@ -550,6 +552,8 @@ def qq_plot(
         for values in standard deviations.
     units : dict, optional
         Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
+    colour : color
+        Of the points.
 
     Returns
     -------
@@ -585,7 +589,7 @@ def qq_plot(
         outside = ~((envelope["lower"] <= values) & (values <= envelope["upper"])).to_numpy()
         draw_envelope(ax, quantiles, envelope)
     ax.axline((0, intercept), slope=slope, color="0.3", linestyle="--", linewidth=1)
-    draw_marked(ax, quantiles, values, outside, "outside the envelope")
+    draw_marked(ax, quantiles, values, outside, "outside the envelope", colour)
     return label_axes(ax, "normal quantile", column, units)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 from pandas import DataFrame, Series
 
 from course_lib.errors import (
@@ -53,6 +55,7 @@ from course_lib.plots.style import (
 
 __all__ = [
     "grouped_scatter",
+    "label_plot",
     "level_slopes",
     "missingness_map",
     "small_multiples",
@@ -464,4 +467,57 @@ def missingness_map(data: DataFrame, levels: str | Sequence[str], ax: Axes) -> A
     ax.set_ylabel(literal(f"{levels[0]} ({len(data)} rows)"))
     if ax.containers:
         legend_beside(ax, "missing")
+    return ax
+
+
+def label_plot(
+    data: DataFrame, outer: str, inner: str, ax: Axes, colour: ColorType = COLOUR["observed"]
+) -> Axes:
+    """Fill a cell for each pair of labels that occurs: nested groups leave most cells empty.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation.
+    outer, inner : str
+        Columns of labels, without missing values; at most 40 outer labels.
+    ax : Axes
+        What to draw into: a row for each outer label, a column for each inner one.
+    colour : color
+        Of the filled cells.
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column or a label is missing, there are more than 40
+        outer labels, or `ax` is no Axes.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> table = DataFrame({"school": ["A", "B"], "number": [1, 1]})
+    >>> label_plot(table, "school", "number", plt.figure().add_subplot()).get_xlabel()
+    'number (1)'
+
+    See Also
+    --------
+    course_lib.reshape.encode_levels : Make unique labels.
+    """
+    check_ax(ax)
+    check_no_missing("data", check_dataframe("data", data), [outer, inner])
+    rows, outer_labels = pd.factorize(data[outer], sort=True)
+    columns, inner_labels = pd.factorize(data[inner], sort=True)
+    if len(outer_labels) > MOST:
+        rule = f"must have at most {MOST} labels: more cannot be read"
+        raise course_error("outer", rule, len(outer_labels), "Draw some of them.")
+    pairs = np.unique(np.column_stack([rows, columns]), axis=0)
+    ax.barh(pairs[:, 0], 0.85, 0.8, left=pairs[:, 1], color=colour)
+    ax.set_yticks(range(len(outer_labels)), literals(outer_labels))
+    ax.set(xlim=(0, len(inner_labels)), ylim=(len(outer_labels) - 0.5, -0.5), xticks=[])
+    ax.set(xlabel=literal(f"{inner} ({len(inner_labels)})"), ylabel=literal(outer))
     return ax

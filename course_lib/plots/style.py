@@ -8,6 +8,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
+from matplotlib.typing import ColorType
 from pandas import DataFrame, Series
 
 from course_lib.errors import (
@@ -108,10 +109,17 @@ def draw_envelope(ax: Axes, x: object, band: DataFrame) -> None:
     plain_entries(ax.legend())
 
 
-def draw_marked(ax: Axes, x: object, y: object, marked: object, label: str) -> None:
+def draw_marked(
+    ax: Axes,
+    x: object,
+    y: object,
+    marked: object,
+    label: str,
+    colour: ColorType = COLOURS[0],
+) -> None:
     """Draw points, the marked ones as black diamonds, and count these."""
     x, y, marked = np.asarray(x), np.asarray(y), np.asarray(marked)
-    ax.plot(x[~marked], y[~marked], "o", color=COLOURS[0], ms=4, alpha=0.75)
+    ax.plot(x[~marked], y[~marked], "o", color=colour, ms=4, alpha=0.75)
     if marked.any():
         n = int(marked.sum())
         label = f"{label}: {n} point{'s' * (n > 1)}"

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REWRITTEN = (
     "01_random_slopes_in_five_steps",
     "02_fixed_vs_random_effects",
+    "03_random_slope_model",
     "04_data_reshaping",
 )
 

@@ -8,6 +8,7 @@ from course_lib import lmer, load, plots
 from course_lib.errors import CourseError
 from course_lib.plots.groups import (
     grouped_scatter,
+    label_plot,
     level_slopes,
     missingness_map,
     small_multiples,
@@ -455,3 +456,25 @@ def test_all_pictures_are_reached_from_plots():
 
     assert set(fit_plots.__all__) < set(plots.__all__)
     assert [name for name in plots.__all__ if not hasattr(plots, name)] == []
+
+
+def filled(ax):
+    return sorted((bar.get_x(), bar.get_y() + bar.get_height() / 2) for bar in ax.patches)
+
+
+def test_label_plot_fills_each_pair_once(ax):
+    data = pd.DataFrame({"school": list("AABB"), "number": [1, 1, 2, 1]})
+    assert label_plot(data, "school", "number", ax) is ax
+    assert filled(ax) == [(0, 0), (0, 1), (1, 1)]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A", "B"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("number (2)", "school")
+    assert ax.get_ylim() == (1.5, -0.5)  # the first label on top
+
+
+def test_label_plot_refuses_what_cannot_be_read(ax):
+    many = pd.DataFrame({"a": range(41), "b": 1})
+    with pytest.raises(CourseError, match="outer: must have at most 40 labels"):
+        label_plot(many, "a", "b", ax)
+    with pytest.raises(CourseError, match="1 of 41 missing in 'b'"):
+        label_plot(many.assign(b=[np.nan, *range(40)]), "a", "b", ax)
+    assert not ax.patches
