@@ -12,7 +12,6 @@ from scipy import stats
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
 from course_lib.mixed.result import lmer
-from course_lib.panel import PanelComparison, compare_fe_re
 from course_lib.reshape import within_between
 
 __all__ = ["EXERCISES"]
@@ -73,20 +72,14 @@ def hint_to(letters: str) -> str:
     return "look again at " + " And at ".join(parts)
 
 
-# 2.3: degrees of freedom with year dummies.
+# 2.3: the coverage of the rule, from its two branches. In per cent.
 
-YEARS = "lwage ~ union + married + C(year)"
-
-
-@functools.cache
-def comparison(formula: str) -> PanelComparison:
-    """Compare FE and RE in the wage panel."""
-    return compare_fe_re(formula, load("wage_panel"), entity="nr", time="year")
+BRANCHES = {"rejected": 30.0, "fe": 92.0, "re": 60.0}
 
 
-def p_value(df: int, test: str = "hausman") -> float:
-    """Return the p value of one of the statistics on `df` degrees of freedom."""
-    return float(stats.chi2.sf(getattr(comparison(YEARS), test).statistic, df))
+def coverage(share: float) -> float:
+    """Return the coverage of the rule if the test rejects in this share of panels."""
+    return (share * BRANCHES["fe"] + (100 - share) * BRANCHES["re"]) / 100
 
 
 # 2.4: what a p value permits. The numbers of the exercise, and what follows from them.
@@ -181,54 +174,48 @@ EXERCISES = (
     ),
     Exercise(
         id="2.3",
-        question="What is the p value of the Hausman statistic on the right degrees of "
-        "freedom?",
-        right=lambda: p_value(2),
-        success="only union and married differ between men, so only their slopes can.",
-        tolerance=0.07,  # one printed digit is enough
-        wanted="a p value",
+        question="What is the coverage of the rule, in per cent?",
+        right=lambda: coverage(BRANCHES["rejected"]),
+        success="most panels take the branch of random effects, so its short coverage "
+        "counts most. That the intervals are good after a rejection helps little.",
+        absolute=0.45,  # a whole number is enough
+        wanted="a number of per cent",
         mistakes=(
             Mistake(
-                lambda: 2,
-                "that is a number of coefficients. Use it as df and give the p value.",
+                lambda: (BRANCHES["fe"] + BRANCHES["re"]) / 2,
+                "that is the plain mean of the two branches. They do not hold equally many "
+                "panels.",
             ),
             Mistake(
-                lambda: p_value(9),
-                "that is the printed p value. It counts every year dummy too.",
+                lambda: coverage(100 - BRANCHES["rejected"]),
+                "you gave the larger share of the panels to fixed effects. In how many panels "
+                "does the test reject?",
             ),
             Mistake(
-                lambda: p_value(7),
-                "you counted the year dummies. They are the ones that cannot differ.",
+                lambda: coverage(BRANCHES["rejected"]) / 100,
+                "the size is right. Give it in per cent.",
             ),
             Mistake(
-                lambda: p_value(8),
-                "that is one degree less than printed. How many year dummies are there?",
+                lambda: 100 - coverage(BRANCHES["rejected"]),
+                "that is the share of the intervals that miss the truth.",
             ),
             Mistake(
-                lambda: p_value(3),
-                "that is one degree too many. The constant does not belong to them.",
+                lambda: BRANCHES["rejected"] * BRANCHES["fe"] / 100,
+                "that counts only the panels in which the test rejects. The rule gives an "
+                "interval in the other panels too.",
             ),
             Mistake(
-                lambda: p_value(1),
-                "that is one degree too few. Which predictors differ between men?",
+                lambda: (100 - BRANCHES["rejected"]) * BRANCHES["re"] / 100,
+                "that counts only the panels in which the test does not reject. The rule gives "
+                "an interval in the other panels too.",
             ),
             Mistake(
-                lambda: comparison(YEARS).mundlak_test_clustered.pvalue,
-                "that is the p value of the clustered Mundlak test. Take the statistic of "
-                "hausman.",
+                lambda: BRANCHES["fe"],
+                "that is the coverage after a rejection alone.",
             ),
             Mistake(
-                lambda: p_value(2, "hausman_sigmamore"),
-                "that is the p value of sigmamore or of Mundlak's test, which are nearly equal "
-                "here. Take the statistic of hausman.",
-            ),
-            Mistake(
-                lambda: 1 - p_value(2),
-                "that is the area below the statistic. A p value is the area above it.",
-            ),
-            Mistake(
-                lambda: comparison(YEARS).hausman.statistic,
-                "that is the statistic. The question asks for its p value.",
+                lambda: BRANCHES["re"],
+                "that is the coverage in the panels without a rejection alone.",
             ),
         ),
     ),
