@@ -188,7 +188,7 @@ def _bundle(cell):
 
 def _is_hidden(cell):
     tags = set(cell["metadata"].get("tags", []))
-    return "proof" in tags or not cell.get("outputs")
+    return bool(tags & {"proof", "nbval-ignore-output"}) or not cell.get("outputs")
 
 
 def _running(source):
