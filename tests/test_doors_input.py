@@ -8,7 +8,7 @@ import pytest
 from course_lib import compare_models, lmer, load
 from course_lib.errors import CourseError, check_count, check_flag, check_list, check_number
 from course_lib.explain import counterfactual, linear_shap, partial_dependence_frame
-from course_lib.plots import effect_plot, interval_plot, pooling_plot, residual_plot, spaghetti
+from course_lib.plots import effect_plot, interval_plot, residual_plot, spaghetti
 from course_lib.reshape import encode_levels, flatten_nested, to_long, within_between
 
 DATA = pd.DataFrame({"g": np.arange(24) // 4, "t": np.arange(24) % 4, "k": list("abc") * 8})
@@ -68,9 +68,6 @@ def test_a_flag_is_true_or_false(ax, flag):
 def test_what_is_no_pair(ax, pair):
     with pytest.raises(CourseError, match="band: must be a list"):
         interval_plot(DATA, "g", ax, estimate="x", band=pair)
-    coef = pd.DataFrame({"a": [1.0], "b": [2.0]})
-    with pytest.raises(CourseError, match="names: must be a list"):
-        pooling_plot(coef, coef, ax, "a", "b", names=pair)
     if pair is not None:
         with pytest.raises(CourseError, match="band: must be a list"):
             effect_plot(DATA, "t", ax, estimate="y", band=pair)

@@ -97,7 +97,6 @@ CALLS = {
     "sd": {"self": FIT, "group": "g"},
     "simulate": {"self": FIT, "n": 2, "rng": generator},
     "summary": {"self": FIT},
-    "to_statsmodels": {"self": FIT},
     "varcorr": {"self": FIT},
     "caterpillar": {"table": TABLE, "ax": new_ax},
     "covariance_ellipse": {"cov": SLOPES.cov_re["g"], "ax": new_ax, "x": "Intercept", "y": "t"},
@@ -114,7 +113,13 @@ CALLS = {
         "ax": new_ax,
     },
     "missingness_map": {"data": DATA, "levels": "g", "ax": new_ax},
-    "pooling_plot": {"start": COEF, "end": COEF, "ax": new_ax, "x": "Intercept", "y": "t"},
+    "shrinkage_plot": {
+        "own": COEF,
+        "pooled": COEF,
+        "common": SLOPES.fe_params,
+        "x": "t",
+        "ax": new_ax,
+    },
     "qq_plot": {"data": DATA, "column": "y", "ax": new_ax},
     "residual_plot": {
         "data": DATA,
