@@ -22,7 +22,7 @@ exercises            `check` an answer, `progress`
 
 from course_lib.datasets import describe, load
 from course_lib.errors import CourseError
-from course_lib.mixed import LmerResult, compare_models, exact_rlrt, lmer, lr_test
+from course_lib.mixed import LmerResult, compare_models, exact_rlrt, fit_ar1, lmer, lr_test
 
 __all__ = [
     "CourseError",
@@ -30,6 +30,7 @@ __all__ = [
     "compare_models",
     "describe",
     "exact_rlrt",
+    "fit_ar1",
     "lmer",
     "load",
     "lr_test",

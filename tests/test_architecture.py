@@ -48,6 +48,7 @@ ROOMS = {
         "summary",
         "result",
         "compare",
+        "ar1",
     ],
     "diagnostics": ["convergence", "residuals", "influence", "envelope", "variance_explained"],
     "explain": [

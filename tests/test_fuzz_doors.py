@@ -66,6 +66,7 @@ def generator():
 CALLS = {
     "lmer": {"formula": "y ~ x + (1 | g)", "data": DATA},
     "lr_test": {"reduced": FIT, "full": FULL, "progress": False},
+    "fit_ar1": {"fit": SLOPES, "time": DATA["t"]},
     "lr_test bootstrap": {
         "reduced": FIT,
         "full": FULL,
