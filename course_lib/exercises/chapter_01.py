@@ -234,11 +234,12 @@ EXERCISES = (
         question="What is the correlation of the random intercept and slope when zero is at "
         f"day {LAST_DAY}?",
         right=lambda: correlation(sleep_fit(LAST_DAY).cov_re["Subject"]),
-        success="the people did not change; the place where the intercept is read did.",
+        success="the people did not change; the place where the intercept is read did. The "
+        "lines fan out, so who is slow on day 9 mostly has a steep line.",
         wanted="a correlation, without a unit",
         mistakes=(
             Mistake(
-                lambda: correlation(sleep_fit().cov_re["Subject"]),
+                lambda: round(correlation(sleep_fit().cov_re["Subject"]), 2),
                 "that is the correlation with zero at day 0. Move the zero and fit again.",
             ),
             Mistake(
@@ -278,32 +279,53 @@ EXERCISES = (
     ),
     Exercise(
         id="1.4",
-        question="Which number is about halved by four times as many people?",
-        right=lambda: "A",
-        success="four times as many people tell twice as exactly about their mean. How people "
-        "and rows scatter is a fact: more people make it better known, not smaller.",
+        question="Which number does each plan, more people or more rows, about halve?",
+        right=lambda: "AE",
+        success="four times as many people tell twice as exactly about their mean. Four times "
+        "as many rows per person tell about twice as exactly where one person's line runs. How "
+        "people and rows scatter is a fact: neither plan makes σ₁ or σ smaller.",
         kind="choice",
-        options=("A", "B", "C", "D", "E"),
+        options=tuple(a + b for a in "ABCDE" for b in "ABCDE"),
+        wanted="two letters from A to E, first for plan 1, then for plan 2",
         mistakes=(
             Mistake(
-                lambda: "B",
-                "σ₁ says how much people differ. More people of the same population differ as "
-                "much as before; only the estimate of σ₁ becomes more exact.",
+                lambda: "EA",
+                "you exchanged the plans. Whose lines do more rows per person make clearer?",
             ),
             Mistake(
-                lambda: "C",
-                "σ says how the rows of one person scatter around their line. More people do "
-                "not make one person's rows calmer.",
+                lambda: "AA",
+                "plan 1 is right. But the mean slope is uncertain mostly because people "
+                "differ, and plan 2 has the same 18 people.",
             ),
             Mistake(
-                lambda: "D",
-                "that range is the mean slope ± 1.96 σ₁. It is about people, who differ as "
-                "much as before.",
+                lambda: "AB",
+                "plan 1 is right. But σ₁ says how much people differ, and more rows do not "
+                "make people more alike.",
             ),
             Mistake(
-                lambda: "E",
-                "how well one person's slope is known depends mostly on the rows of this "
-                "person, and each person still has ten.",
+                lambda: "AC",
+                "plan 1 is right. But σ says how single rows scatter around a person's line. "
+                "More rows do not make a single row calmer.",
+            ),
+            Mistake(
+                lambda: "AD",
+                "plan 1 is right. But that range is the mean slope ± 1.96 σ₁. It is about "
+                "people, who differ as much as before.",
+            ),
+            Mistake(
+                lambda: "BE",
+                "plan 2 is right. But σ₁ says how much people differ, and more people differ "
+                "as much as before.",
+            ),
+            Mistake(
+                lambda: "CE",
+                "plan 2 is right. But σ says how single rows scatter, and more people do not "
+                "make a row calmer.",
+            ),
+            Mistake(
+                lambda: "DE",
+                "plan 2 is right. But that range is about people, who differ as much as "
+                "before; plan 1 makes their mean better known.",
             ),
         ),
     ),

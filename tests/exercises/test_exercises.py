@@ -260,7 +260,7 @@ def test_order_of_the_letters_does_not_matter(answer):
 
 
 @pytest.mark.parametrize(
-    ("number", "answer"), [("1.4", "AE"), ("1.5", "B"), ("1.5", "ABC"), ("1.5", "bd?c")]
+    ("number", "answer"), [("1.5", "AE"), ("1.5", "B"), ("1.5", "ABC"), ("1.5", "bd?c")]
 )
 def test_letters_that_are_no_choice_get_no_suggestion(number, answer):
     words = hint(exercise_of_chapter_1(number), answer)
@@ -620,6 +620,19 @@ def test_four_times_the_people_halve_the_standard_error_of_the_mean_only(sleep_f
         assert large.sd(*name) / sleep_fit.sd(*name) == pytest.approx(1, abs=0.03)
     errors = [fit.random_effects_se["Subject"]["Days"].iloc[0] for fit in (large, sleep_fit)]
     assert errors[0] / errors[1] == pytest.approx(1, abs=0.03)
+
+
+def test_more_rows_per_person_make_one_slope_known_about_twice_as_well(sleep_fit):
+    """Exercise 1.4, plan 2; four rows per day drawn from the model itself."""
+    days = pd.concat([load("sleepstudy")] * 4, ignore_index=True)
+    lines = sleep_fit.coef()["Subject"].loc[days["Subject"]]
+    rng = np.random.default_rng(14)
+    noise = rng.normal(0, sleep_fit.sd("Residual"), len(days))
+    reaction = lines["Intercept"].to_numpy() + lines["Days"].to_numpy() * days["Days"] + noise
+    large = lmer("Reaction ~ Days + (Days | Subject)", days.assign(Reaction=reaction))
+    errors = [fit.random_effects_se["Subject"]["Days"].iloc[0] for fit in (large, sleep_fit)]
+    assert 0.45 < errors[0] / errors[1] < 0.65
+    assert large.bse_fe["Days"] / sleep_fit.bse_fe["Days"] > 0.8
 
 
 def test_slope_of_subject_335_cannot_be_told_from_zero(sleep_fit):
