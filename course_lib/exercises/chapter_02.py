@@ -226,7 +226,7 @@ EXERCISES = (
         success="the interval of the gap says how much the data leave open: here nearly "
         "everything.",
         kind="choice",
-        options=("a", "b", "c", "d"),
+        options=("a", "b", "c", "d", "e"),
         mistakes=(
             Mistake(
                 lambda: "a",
@@ -235,11 +235,16 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: "b",
-                "no gap beyond chance was seen. That is less than no gap: how large might it "
-                "be?",
+                "that interval adds the two variances, as if the estimates came from different "
+                "data. They use the same rows. What is the variance of the gap?",
             ),
             Mistake(
                 lambda: "d",
+                "that interval takes the difference of the two standard errors. It is the "
+                "variances that are subtracted.",
+            ),
+            Mistake(
+                lambda: "e",
                 "the two estimates differ, but their difference is small beside its standard "
                 "error, and no test of a gap can say which estimate is right.",
             ),
