@@ -4,7 +4,8 @@ Four things, each by itself:
 
 * Within and between: :func:`within_between` splits a variable into the group mean and the
   deviation from it; :func:`variance_by_level` says how much of the variance lies at either
-  level; :func:`own_lines` gives each group its least-squares line.
+  level; :func:`own_lines` gives each group its least-squares line, :func:`own_slopes` its slope
+  with a standard error.
 * Wide and long: :func:`to_long` turns waves in columns into waves in rows, :func:`to_wide`
   turns them back, without loss. The names of wide columns carry a number (``score1``,
   ``score2``); in the long table this number is a column, so that time can enter a model.
@@ -20,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -46,6 +48,7 @@ __all__ = [
     "encode_levels",
     "flatten_nested",
     "own_lines",
+    "own_slopes",
     "table_report",
     "to_long",
     "to_wide",
@@ -252,6 +255,71 @@ def own_lines(data: pd.DataFrame, y: str, x: str, group: str) -> pd.DataFrame:
     several = values[x].groupby(keys, observed=True).nunique() > 1
     slope = (sums[0] / sums[1]).where(several)
     return pd.DataFrame({"Intercept": means[y] - slope * means[x], x: slope})
+
+
+def own_slopes(data: pd.DataFrame, y: str, x: str, group: str) -> pd.DataFrame:
+    r"""Return the slope of each group's own line, with its standard error.
+
+    One σ for all groups: with the residuals e_ij from the own lines of J groups and
+    S_j = Σ_i (x_ij − x̄_j)²,
+
+    .. math:: \hat\sigma^2 = \frac{\sum_j \sum_i e_{ij}^2}{\sum_j (n_j - 2)}, \qquad
+              \mathrm{se}_j = \frac{\hat\sigma}{\sqrt{S_j}}.
+
+    Rows of a group are taken to be independent, and equally scattered in all groups.
+
+    Parameters
+    ----------
+    data : DataFrame
+        One row per observation. Rows where `y` or `x` is missing are left out.
+    y, x : str
+        Numeric columns: response and predictor.
+    group : str
+        The column that holds the group, without missing values.
+
+    Returns
+    -------
+    DataFrame
+        One row per group, columns n (complete rows), estimate, std_error, and lower and upper,
+        the estimate ± 1.96 standard errors (units of y per unit of x). Without two different x
+        a group has no slope: its numbers but n are missing.
+
+    Raises
+    ------
+    CourseError
+        If a column is missing or not numeric, a group is missing, or no group has more rows
+        than its line needs.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"day": [0, 1, 2], "ms": [1.0, 3.0, 2.0], "who": "a"})
+    >>> own_slopes(table, "ms", "day", "who")[["n", "estimate"]].loc["a"].tolist()
+    [3.0, 0.5]
+
+    See Also
+    --------
+    own_lines : Intercept and slope.
+    course_lib.plots.caterpillar : Draw the table.
+    """
+    lines = own_lines(data, y, x, group)
+    complete = data.dropna(subset=[y, x]).astype({y: float, x: float})
+    keys = complete[group]
+    line = lines.reindex(keys).set_index(complete.index)
+    off_line = complete[y] - line["Intercept"] - line[x] * complete[x]
+    off_mean = complete[x] - _group_mean(complete[x], [keys])
+    n, spread, rss = (
+        part.groupby(keys, observed=True).sum()
+        for part in (complete[x] * 0 + 1, off_mean**2, off_line**2)
+    )
+    df = (n - 2).reindex(lines.index[lines[x].notna()]).sum()
+    if df < 1:
+        rule = "must have a group with three rows or more"
+        raise course_error("data", rule, f"{len(complete)} complete rows", "Add rows.")
+    error = np.sqrt(rss.sum() / df) / np.sqrt(spread.where(lines[x].notna()))
+    table = pd.DataFrame({"n": n.reindex(lines.index, fill_value=0).astype(int)})
+    table = table.assign(estimate=lines[x], std_error=error)
+    half = NormalDist().inv_cdf(0.975) * table["std_error"]
+    return table.assign(lower=table["estimate"] - half, upper=table["estimate"] + half)
 
 
 def table_report(

@@ -102,9 +102,7 @@ CALLS = {
     "caterpillar": {"table": TABLE, "ax": new_ax},
     "covariance_ellipse": {"cov": SLOPES.cov_re["g"], "ax": new_ax, "x": "Intercept", "y": "t"},
     "effect_plot": {"data": EFFECTS, "x": "t", "ax": new_ax, "by": "arm"},
-    "grouped_scatter": {"data": DATA, "x": "t", "y": "y", "group": "g", "ax": new_ax},
     "interval_plot": {"data": EFFECTS, "name": "t", "ax": new_ax, "by": "arm"},
-    "interval_table": {"estimates": MODES, "std_errors": MODES.abs(), "term": "t"},
     "level_slopes": {
         "data": DATA,
         "x": "x",

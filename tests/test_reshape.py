@@ -1,12 +1,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.datasets import load
 from course_lib.errors import CourseError
-from course_lib.reshape import own_lines, table_report, variance_by_level, within_between
+from course_lib.reshape import (
+    own_lines,
+    own_slopes,
+    table_report,
+    variance_by_level,
+    within_between,
+)
 
 
 @pytest.fixture
@@ -249,6 +256,45 @@ def test_own_lines_are_those_of_polyfit():
         np.testing.assert_allclose(result.loc[name], line, rtol=1e-10)
 
 
+def test_own_slopes_by_hand(visits):
+    result = own_slopes(visits, "ms", "day", "who")
+    assert result["n"].tolist() == [2, 3, 1, 2]
+    np.testing.assert_allclose(result["estimate"], [2, 2.5, np.nan, np.nan])
+    # Only b has a row to spare: residuals .5, −1, .5, so σ² = 1.5; spreads of x: 2 and 2
+    np.testing.assert_allclose(result["std_error"], [0.75**0.5] * 2 + [np.nan] * 2)
+    half = (result["upper"] - result["lower"]) / 2
+    np.testing.assert_allclose(half / result["std_error"], [1.959964] * 2 + [np.nan] * 2)
+
+
+def test_own_slopes_are_those_of_one_regression_with_a_slope_per_group():
+    sleep = load("sleepstudy")
+    fit = smf.ols("Reaction ~ 0 + Subject + Subject:Days", sleep).fit()
+    result = own_slopes(sleep, "Reaction", "Days", "Subject")
+    names = [f"Subject[{name}]:Days" for name in result.index]
+    np.testing.assert_allclose(result["estimate"], fit.params[names], rtol=1e-9)
+    np.testing.assert_allclose(result["std_error"], fit.bse[names], rtol=1e-9)
+
+
+def test_own_slopes_leave_incomplete_rows_out(visits):
+    more = pd.DataFrame({"who": ["a", "a", "e"], "day": [9, None, 1], "ms": [None, 5, None]})
+    table = pd.concat([visits, more])
+    result = own_slopes(table, "ms", "day", "who")
+    pd.testing.assert_frame_equal(result[:4], own_slopes(visits, "ms", "day", "who"))
+    assert result.loc["e", "n"] == 0
+
+
+@pytest.mark.parametrize("dtype", ["category", "string", object])
+def test_own_slopes_take_any_type_of_group(visits, dtype):
+    result = own_slopes(visits.astype({"who": dtype}), "ms", "day", "who")
+    assert result.loc["b", "estimate"] == pytest.approx(2.5)
+
+
+def test_own_slopes_need_a_row_to_spare(visits):
+    with pytest.raises(CourseError, match="data: must have a group with three rows or more"):
+        own_slopes(visits[3:], "ms", "day", "who")
+
+
+@pytest.mark.parametrize("function", [own_lines, own_slopes])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -257,11 +303,11 @@ def test_own_lines_are_those_of_polyfit():
         (("ms", "day", "person"), "group: "),
     ],
 )
-def test_own_lines_bad_input(visits, arguments, message):
+def test_own_lines_bad_input(visits, function, arguments, message):
     with pytest.raises(CourseError, match=message):
-        own_lines(visits, *arguments)
+        function(visits, *arguments)
     with pytest.raises(CourseError, match="group: "):
-        own_lines(visits.assign(who=visits["who"].replace("c", None)), "ms", "day", "who")
+        function(visits.assign(who=visits["who"].replace("c", None)), "ms", "day", "who")
 
 
 @pytest.mark.parametrize(

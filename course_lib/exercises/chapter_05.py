@@ -1,4 +1,4 @@
-"""Exercises of chapter 5: pictures, chance, and Simpson's paradox."""
+"""Exercises of chapter 5: pictures of groups, chance, and Simpson's paradox."""
 
 from __future__ import annotations
 
@@ -10,118 +10,73 @@ from scipy import stats
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.reshape import within_between
+from course_lib.reshape import own_slopes, within_between
 
 __all__ = ["EXERCISES"]
 
 
-def own_line(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
-    """Return size, least-squares slope, spread of x and residual sum of squares of a group."""
-    deviation = rows[x] - rows[x].mean()
-    spread = (deviation**2).sum()
-    slope = (deviation * rows[y]).sum() / spread
-    rss = ((rows[y] - rows[y].mean() - slope * deviation) ** 2).sum()
-    return pd.Series({"n": len(rows), "slope": slope, "spread": spread, "rss": rss})
+def common_slope(slopes: pd.DataFrame) -> float:
+    """Return the mean of the slopes, weighted by one over their squared standard errors."""
+    return float(np.average(slopes["estimate"], weights=slopes["std_error"] ** -2))
 
 
-def residual_sd(lines: pd.DataFrame) -> float:
-    """Return the common residual standard deviation around lines of their own."""
-    return float(np.sqrt(lines["rss"].sum() / (lines["n"] - 2).sum()))
-
-
-def common_slope(lines: pd.DataFrame) -> float:
-    """Return the mean of the slopes, weighted by the spread of x."""
-    return float(np.average(lines["slope"], weights=lines["spread"]))
-
-
-# 5.1: an axis that does not start at zero.
-
-START = 200
-
-
-def reaction(day: int) -> float:
-    """Return the mean reaction time on a day, in ms."""
-    return float(load("sleepstudy").query("Days == @day")["Reaction"].mean())
-
-
-def increase(start: float) -> float:
-    """Return the relative increase from day 0 to day 9 of lengths measured from `start`."""
-    return (reaction(9) - reaction(0)) / (reaction(0) - start)
-
-
-def ratio(start: float) -> float:
-    """Return the ratio of day 9 to day 0 of lengths measured from `start`."""
-    return 1 + increase(start)
-
-
-# 5.2 and 5.5: the schools by sector.
+# 5.2: public schools below zero by chance.
 
 
 @functools.cache
 def schools(sector: str | None = None) -> pd.DataFrame:
-    """Return the own lines of the schools of one sector, or of all."""
+    """Return the own slopes of the schools of one sector, or of all."""
     data = load("hsb82")
     data = data if sector is None else data[data["sector"] == sector]
-    return data.groupby("school")[["ses", "mAch"]].apply(own_line, "ses", "mAch")
+    return own_slopes(data, "mAch", "ses", "school")
 
 
-def expected_negative(
-    lines: pd.DataFrame, base: pd.DataFrame, slope: float | None = None
-) -> float:
-    """Return how many slopes are below zero on average, with slope and σ those of `base`."""
-    slope = common_slope(base) if slope is None else slope
-    std_error = residual_sd(base) / np.sqrt(lines["spread"])
-    return float(stats.norm.cdf(-slope / std_error).sum())
+def expected_negative(slopes: pd.DataFrame, centre: float | pd.Series | None = None) -> float:
+    """Return how many slopes are below zero on average, around their common slope."""
+    centre = common_slope(slopes) if centre is None else centre
+    return float(stats.norm.cdf(-centre / slopes["std_error"]).sum())
 
 
-def own_sigma(lines: pd.DataFrame) -> pd.Series:
-    """Return each group's own residual standard deviation."""
-    return np.sqrt(lines["rss"] / (lines["n"] - 2))
+def public_with_all() -> pd.DataFrame:
+    """Return the public schools with the σ of all schools."""
+    return schools().loc[schools("Public").index]
 
 
 # 5.3: noise in the slopes of children.
 
 
 @functools.cache
-def children() -> pd.DataFrame:
-    """Return the own lines of the children."""
-    data = load("orthodont")
-    return data.groupby("Subject")[["age", "distance"]].apply(own_line, "age", "distance")
+def children(y: str = "distance", x: str = "age") -> pd.DataFrame:
+    """Return the own slopes of the children."""
+    return own_slopes(load("orthodont"), y, x, "Subject")
 
 
-def noise(variance: float | None = None) -> float:
+def noise() -> float:
     """Return the sampling variance of a child's slope."""
-    lines = children()
-    variance = residual_sd(lines) ** 2 if variance is None else variance
-    return float((variance / lines["spread"]).mean())
+    return float((children()["std_error"] ** 2).mean())
 
 
-def noise_share() -> float:
+def noise_share(ddof: int = 1, **columns: str) -> float:
     """Return the noise as a share of the variance of the children's slopes."""
-    return noise() / float(children()["slope"].var())
+    slopes = children(**columns)
+    return float((slopes["std_error"] ** 2).mean() / slopes["estimate"].var(ddof=ddof))
 
 
+@functools.cache
+def sigma2() -> float:
+    """Return the variance of the points around the children's own lines."""
+    spread = load("orthodont").groupby("Subject")["age"].var().iloc[0] * 3
+    return noise() * spread
+
+
+@functools.cache
 def noise_share_without_one() -> float:
     """Return the share without the child that strays most from its line."""
-    lines = children()
-    lines = lines.drop(lines["rss"].idxmax())
-    return float((residual_sd(lines) ** 2 / lines["spread"]).mean() / lines["slope"].var())
+    rest = own_slopes(load("orthodont").query("Subject != 'M09'"), "distance", "age", "Subject")
+    return float((rest["std_error"] ** 2).mean() / rest["estimate"].var())
 
 
-def noise_share_wrong_df() -> float:
-    """Return the share if only one estimated number per child is counted."""
-    lines = children()
-    variance = lines["rss"].sum() / (lines["n"] - 1).sum()
-    return noise(variance) / float(lines["slope"].var())
-
-
-def noise_share_without_spread() -> float:
-    """Return σ²/n, the noise of a mean, over the variance of the slopes."""
-    lines = children()
-    return float((residual_sd(lines) ** 2 / lines["n"]).mean() / lines["slope"].var())
-
-
-# 5.4: experience and wage.
+# 5.5: experience and wage.
 
 
 def slope(data: pd.DataFrame, x: str, y: str) -> float:
@@ -130,94 +85,52 @@ def slope(data: pd.DataFrame, x: str, y: str) -> float:
 
 
 @functools.cache
-def wage_slopes() -> dict[str, float]:
-    """Return the slopes of log wage on experience within and between groups, and pooled."""
-    data = within_between(load("wage_panel"), ["lwage", "exper"], by="nr")
+def wage_slopes(x: str = "exper", y: str = "lwage") -> dict[str, float]:
+    """Return the slopes within and between men, pooled, and with y alone de-meaned."""
+    data = within_between(load("wage_panel"), [y, x], by="nr")
     return {
-        "within": slope(data, "exper_within", "lwage_within"),
-        "between": slope(data.drop_duplicates("nr"), "exper_between", "lwage_between"),
-        "pooled": slope(data, "exper", "lwage"),
-        "half": slope(data, "exper", "lwage_within"),
+        "within": slope(data, f"{x}_within", f"{y}_within"),
+        "between": slope(data.drop_duplicates("nr"), f"{x}_between", f"{y}_between"),
+        "pooled": slope(data, x, y),
+        "half": slope(data, x, f"{y}_within"),
     }
 
 
-def wage_answer(within: str, between: str, pooled: str = "pooled") -> dict[str, float]:
+def wage_answer(within: str = "within", between: str = "between") -> dict[str, float]:
     """Return three of the slopes under the names asked for."""
     found = wage_slopes()
-    return {"within": found[within], "between": found[between], "pooled": found[pooled]}
+    return {"within": found[within], "between": found[between], "pooled": found["pooled"]}
 
 
-# 5.5: Q by sector.
-
-
-def q_of(sector: str, slope: float | None = None, sigma: object = None) -> float:
-    """Return Q of a sector, about its common slope and with its σ unless others are given."""
-    lines = schools(sector)
-    slope = common_slope(lines) if slope is None else slope
-    sigma = residual_sd(lines) if sigma is None else sigma
-    return float((((lines["slope"] - slope) / sigma) ** 2 * lines["spread"]).sum())
-
-
-def q_with_all(sector: str) -> float:
-    """Return Q of a sector with slope and σ of all the schools."""
-    return q_of(sector, common_slope(schools()), residual_sd(schools()))
-
-
-def q_with_own_sigma(sector: str) -> float:
-    """Return Q of a sector with a σ for each school."""
-    return q_of(sector, sigma=own_sigma(schools(sector)))
-
-
-def by_sector(function: object) -> dict[str, float]:
-    """Apply a function to the names of both sectors."""
-    return {sector: float(function(sector)) for sector in ("Catholic", "Public")}
-
-
-def p_value(sector: str) -> float:
-    """Return the p-value of a sector's Q."""
-    return float(stats.chi2.sf(q_of(sector), len(schools(sector)) - 1))
+def wage_swapped() -> dict[str, float]:
+    """Return the three slopes of experience on log wage."""
+    found = wage_slopes("lwage", "exper")
+    return {name: found[name] for name in ("within", "between", "pooled")}
 
 
 EXERCISES = (
     Exercise(
         id="5.1",
-        question="By which factor does an axis from 200 ms exaggerate the relative increase "
-        "from day 0 to day 9?",
-        right=lambda: increase(START) / increase(0),
-        success="the exaggeration is the value of day 0 over its drawn length. The data of "
-        "day 9 have no say in it.",
-        wanted="a factor, one increase over another",
+        question="Which of the four pictures suits its question?",
+        right=lambda: "B",
+        success="birthdays have an order, so lines may join them, and thirty lines can be "
+        "followed if two stand out. How much of the fan is chance is the next question.",
+        kind="choice",
+        options=("A", "B", "C", "D"),
         mistakes=(
             Mistake(
-                lambda: increase(START),
-                "that is the relative increase that the picture shows. How does it compare "
-                "with the increase in the data?",
+                lambda: "A",
+                "the lowest and the highest of 60 sorted intervals are often apart by chance "
+                "alone. What would have to be drawn beside them?",
             ),
             Mistake(
-                lambda: increase(0),
-                "that is the relative increase in the data. What does the picture show?",
+                lambda: "C",
+                "a line says that something lies between two points. What lies between two "
+                "names of the alphabet?",
             ),
             Mistake(
-                lambda: ratio(START),
-                "that is the ratio of the drawn lengths. The question is about increases, "
-                "and in comparison with the data.",
-            ),
-            Mistake(
-                lambda: ratio(0),
-                "that is the ratio of the two means. The cut axis has no part in it yet.",
-            ),
-            Mistake(
-                lambda: ratio(START) / ratio(0),
-                "you compared the ratios of day 9 to day 0. An increase is a difference "
-                "first: what was added, as a share of day 0.",
-            ),
-            Mistake(
-                lambda: increase(0) / increase(START),
-                "upside down: by this factor the data fall short of the picture.",
-            ),
-            Mistake(
-                lambda: reaction(9) / (reaction(9) - START),
-                "you measured the increase as a share of day 9. It is a share of day 0.",
+                lambda: "D",
+                "40 colours are too alike, and a cloud of 20 points does not show its slope.",
             ),
         ),
     ),
@@ -225,60 +138,54 @@ EXERCISES = (
         id="5.2",
         question="How many public schools would have a slope below zero, on average, if all "
         "had the common slope of the public schools?",
-        right=lambda: expected_negative(schools("Public"), schools("Public")),
-        success="the steeper the common slope, the fewer fall below zero by chance. The "
-        "count in the data is a little larger, and no surprise.",
-        tolerance=0.006,
+        right=lambda: expected_negative(schools("Public")),
+        success="the newspaper's list is little longer than chance alone would make it, so it "
+        "says little about any one school. It does not say either that all slopes are equal.",
+        tolerance=0.035,
         wanted="an expected number of schools, not a whole number",
         mistakes=(
             Mistake(
-                lambda: float((schools("Public")["slope"] < 0).sum()),
+                lambda: float((schools("Public")["estimate"] < 0).sum()),
                 "that is how many there are. How many would chance give?",
             ),
             Mistake(
-                lambda: expected_negative(schools("Public"), schools()),
-                "you took slope and σ of all the schools. The public schools have their own.",
+                lambda: expected_negative(schools("Public"), schools("Public")["estimate"]),
+                "you let each school scatter around its own slope. What is the true slope of "
+                "every school in the world that is asked for?",
             ),
             Mistake(
-                lambda: expected_negative(
-                    schools("Public"), schools(), slope=common_slope(schools("Public"))
-                ),
-                "the slope is that of the public schools, but σ is that of all. Take both "
-                "from the public schools.",
+                lambda: expected_negative(public_with_all(), common_slope(schools())),
+                "you took the common slope of all schools. The public schools have their own; "
+                "take their rows before you estimate anything.",
             ),
             Mistake(
-                lambda: expected_negative(
-                    schools("Public"),
-                    schools("Public"),
-                    slope=schools("Public")["slope"].mean(),
-                ),
-                "you took the plain mean of the slopes. The common slope weights each by its "
-                "spread of x.",
+                lambda: expected_negative(schools("Public"), common_slope(schools())),
+                "the standard errors are those of the public schools, but the common slope is "
+                "that of all.",
             ),
             Mistake(
-                lambda: (
-                    len(schools("Public"))
-                    - expected_negative(schools("Public"), schools("Public"))
-                ),
+                lambda: expected_negative(public_with_all(), common_slope(schools("Public"))),
+                "the common slope is that of the public schools, but the standard errors "
+                "come from all schools. Take the rows of the public schools first.",
+            ),
+            Mistake(
+                lambda: len(schools("Public")) - expected_negative(schools("Public")),
                 "that is how many would be above zero.",
             ),
             Mistake(
-                lambda: expected_negative(schools(), schools()),
+                lambda: expected_negative(schools()),
                 "that is for all the schools. Take the rows of the public schools first.",
             ),
             Mistake(
-                lambda: expected_negative(schools("Catholic"), schools("Catholic")),
+                lambda: expected_negative(schools("Catholic")),
                 "that is for the Catholic schools.",
             ),
             Mistake(
-                lambda: expected_negative(schools("Public"), schools("Public"), slope=0.0),
+                lambda: expected_negative(schools("Public"), 0.0),
                 "that is half of the schools, as if the common slope were zero.",
             ),
             Mistake(
-                lambda: (
-                    expected_negative(schools("Public"), schools("Public"))
-                    / len(schools("Public"))
-                ),
+                lambda: expected_negative(schools("Public")) / len(schools("Public")),
                 "that is a share. The question asks for a number of schools.",
             ),
         ),
@@ -296,46 +203,70 @@ EXERCISES = (
             Mistake(lambda: 1 - noise_share(), "that is the share that is not noise."),
             Mistake(
                 lambda: noise_share() ** 0.5,
-                "a ratio of standard deviations. The question is about variances.",
+                "that is a ratio of standard deviations. The question is about variances.",
             ),
+            Mistake(noise, "that is the noise itself. It is to be a share of something."),
             Mistake(
-                noise,
-                "that is the noise itself. It is to be a share of something.",
-            ),
-            Mistake(
-                noise_share_without_spread,
+                lambda: sigma2() / 4 / float(children()["estimate"].var()),
                 "σ²/n is the noise of a mean. What is the noise of a slope?",
             ),
             Mistake(
-                lambda: 1 / noise_share(), "upside down: noise over variance is asked for."
+                lambda: 1 / noise_share(),
+                "that is upside down: noise over variance is asked for.",
             ),
             Mistake(
                 lambda: noise_share() * len(children()),
                 "you added up the noise of all the children. Take its mean.",
             ),
             Mistake(
-                lambda: residual_sd(children()) ** 2 / float(children()["slope"].var()),
+                lambda: sigma2() / float(children()["estimate"].var()),
                 "σ² is the noise of one point. For the noise of a slope, the spread of the "
                 "ages is missing.",
+            ),
+            Mistake(
+                lambda: noise_share(y="age", x="distance"),
+                "you took the slopes of age on distance. Which column is the response?",
             ),
             Mistake(
                 noise_share_without_one,
                 "you left out the child that strays most. Take all of them here.",
             ),
             Mistake(
-                noise_share_wrong_df,
-                "σ² is too small: how many numbers does each child's line cost?",
-            ),
-            Mistake(
-                lambda: noise() / float(children()["slope"].var(ddof=0)),
+                lambda: noise_share(ddof=0),
                 "you divided by n for the variance of the slopes. pandas divides by n − 1.",
             ),
         ),
     ),
     Exercise(
         id="5.4",
+        question="Which sentence on the children's slopes do your numbers permit?",
+        right=lambda: "B",
+        success="27 children with four points each leave both possible: no differences worth "
+        "a name, and large ones. Neither sentence may then be printed alone.",
+        kind="choice",
+        options=("A", "B", "C", "D"),
+        mistakes=(
+            Mistake(
+                lambda: "A",
+                "a test that does not reject has not shown equality. What does the interval "
+                "of the standard deviation allow?",
+            ),
+            Mistake(
+                lambda: "C",
+                "the spread of the own slopes holds their noise too. How much of it would "
+                "be there if all children grew alike?",
+            ),
+            Mistake(
+                lambda: "D",
+                "not visible in one child is not the same as small. What does the interval "
+                "of the standard deviation allow?",
+            ),
+        ),
+    ),
+    Exercise(
+        id="5.5",
         question="What are the slopes of log wage on experience: within, between, pooled?",
-        right=lambda: wage_answer("within", "between"),
+        right=wage_answer,
         kind="mapping",
         success="within and between have opposite signs: a reversal between levels. It is not "
         "Simpson's paradox, because the line through all rows does not fall.",
@@ -352,78 +283,31 @@ EXERCISES = (
                 "you grouped by year instead of by man.",
             ),
             Mistake(
-                lambda: wage_answer("pooled", "between"),
+                wage_swapped,
+                "these are slopes of experience on log wage. Which column is the response?",
+            ),
+            Mistake(
+                lambda: wage_answer(within="pooled"),
                 "your within slope is that of all rows in one pot. Compare each man with "
                 "himself only.",
             ),
             Mistake(
-                lambda: {
-                    **wage_answer("within", "between"),
-                    "between": -wage_slopes()["between"],
-                },
+                lambda: wage_answer() | {"between": -wage_slopes()["between"]},
                 "check the sign of your between slope: do men with more experience on average "
                 "earn more or less?",
             ),
             Mistake(
-                lambda: wage_answer("within", "pooled"),
-                "your between slope is that of all rows in one pot. Take one row a man, "
+                lambda: wage_answer(between="pooled"),
+                "your between slope is that of all rows in one pot. Take one row per man, "
                 "his means.",
             ),
             Mistake(
-                lambda: wage_answer("half", "between"),
+                lambda: wage_answer(within="half"),
                 "within: only the wage was de-meaned. What has to happen to experience?",
             ),
             Mistake(
-                lambda: np.expm1(pd.Series(wage_answer("within", "between"))),
+                lambda: np.expm1(pd.Series(wage_answer())),
                 "that is the growth of the wage itself. The question asks for log wage.",
-            ),
-        ),
-    ),
-    Exercise(
-        id="5.5",
-        question="What is Q for the Catholic schools alone, and for the public schools alone?",
-        right=lambda: by_sector(q_of),
-        kind="mapping",
-        success="each Q is now only a little above its number of schools less one, within "
-        "what chance gives. So most of the excess goes together with the sector. That does "
-        "not say that the sector causes it.",
-        wanted="a value of Q for each name",
-        mistakes=(
-            Mistake(
-                lambda: by_sector(
-                    lambda sector: q_of(sector, common_slope(schools()), residual_sd(schools()))
-                ),
-                "you took slope and σ of all the schools. Let each sector have its own.",
-            ),
-            Mistake(
-                lambda: by_sector(lambda sector: q_of(sector, common_slope(schools()))),
-                "you took the common slope of all the schools. Let each sector have its own.",
-            ),
-            Mistake(
-                lambda: by_sector(lambda sector: q_of(sector, sigma=residual_sd(schools()))),
-                "you took the σ of all the schools. Let each sector have its own.",
-            ),
-            Mistake(
-                lambda: {"Catholic": q_of("Public"), "Public": q_of("Catholic")},
-                "these are the two values, under each other's name.",
-            ),
-            Mistake(
-                lambda: by_sector(
-                    lambda sector: q_of(sector, sigma=own_sigma(schools(sector)))
-                ),
-                "you estimated σ in each school by itself. Take one σ a sector.",
-            ),
-            Mistake(
-                lambda: by_sector(lambda sector: q_of(sector, slope=0.0)),
-                "you measured the distance of the slopes from zero. From what should it be?",
-            ),
-            Mistake(
-                lambda: by_sector(p_value),
-                "these are the p-values. The question asks for Q itself.",
-            ),
-            Mistake(
-                lambda: by_sector(lambda sector: q_of(sector) / (len(schools(sector)) - 1)),
-                "you have divided by the number of schools less one already.",
             ),
         ),
     ),

@@ -11,13 +11,11 @@ from course_lib.plots.estimates import (
     covariance_ellipse,
     effect_plot,
     interval_plot,
-    interval_table,
     qq_plot,
     residual_plot,
     shrinkage_plot,
 )
 from course_lib.plots.groups import (
-    grouped_scatter,
     label_plot,
     level_slopes,
     missingness_map,
@@ -33,9 +31,7 @@ __all__ = [
     "covariance_ellipse",
     "effect_plot",
     "gap_plot",
-    "grouped_scatter",
     "interval_plot",
-    "interval_table",
     "level_slopes",
     "label_plot",
     "memory_plot",

@@ -58,56 +58,10 @@ __all__ = [
     "covariance_ellipse",
     "effect_plot",
     "interval_plot",
-    "interval_table",
     "qq_plot",
     "residual_plot",
     "shrinkage_plot",
 ]
-
-
-def interval_table(
-    estimates: DataFrame, std_errors: DataFrame, term: str, alpha: float = 0.05
-) -> DataFrame:
-    r"""Return estimate ± normal quantile × standard error of a term, for :func:`caterpillar`.
-
-    .. math:: b_j \pm \Phi^{-1}(1 - \alpha/2)\, \mathrm{se}(b_j)
-
-    Parameters
-    ----------
-    estimates, std_errors : DataFrame
-        Groups × terms: ``fit.random_effects["Subject"]`` and
-        ``fit.random_effects_se["Subject"]``.
-    term : str
-        A column of both.
-    alpha : float
-        One minus the level of the intervals.
-
-    Returns
-    -------
-    DataFrame
-        One row per group, columns estimate, lower, upper, in the unit of the term.
-
-    Raises
-    ------
-    CourseError
-        If `term` is missing, not numeric or incomplete, the groups of the tables differ or are
-        repeated, or `alpha` is not between 0 and 1.
-
-    Examples
-    --------
-    >>> estimates = DataFrame({"Days": [1.0, -2.0]}, index=["a", "b"])
-    >>> interval_table(estimates, estimates * 0 + 1.0, "Days").round(2).to_numpy().tolist()
-    [[1.0, -0.96, 2.96], [-2.0, -3.96, -0.04]]
-
-    See Also
-    --------
-    caterpillar : Draw it.
-    """
-    check_table("estimates", estimates, [term])
-    check_same_groups("std_errors", estimates, std_errors, [term])
-    half = norm.isf(check_probability("alpha", alpha) / 2) * std_errors[term]
-    centre = estimates[term]
-    return DataFrame({"estimate": centre, "lower": centre - half, "upper": centre + half})
 
 
 def caterpillar(
@@ -119,6 +73,7 @@ def caterpillar(
     chance: DataFrame | None = None,
     sort: bool = True,
     reference_label: str | None = None,
+    colour: ColorType = COLOURS[0],
 ) -> Axes:
     """Draw one interval per row, the smallest estimate at the bottom.
 
@@ -129,7 +84,7 @@ def caterpillar(
     ----------
     table : DataFrame
         One row per estimate, its name in the index, columns estimate, lower, upper: from
-        :func:`interval_table`, ``fit.fixed_table()``, or your own. More than 40 names are not
+        ``own_slopes()``, ``fit.fixed_table()``, or your own. More than 40 names are not
         written.
     ax : Axes
         What to draw into.
@@ -144,6 +99,8 @@ def caterpillar(
         Without it, the first row is at the top.
     reference_label : str, optional
         Name of the line; else its value is shown.
+    colour : color
+        Of the intervals.
 
     Returns
     -------
@@ -165,7 +122,7 @@ def caterpillar(
 
     See Also
     --------
-    interval_table : Makes the table.
+    course_lib.reshape.own_slopes : Makes such a table.
     """
     check_ax(ax)
     check_table("table", table, ["estimate", "lower", "upper"])
@@ -184,11 +141,11 @@ def caterpillar(
     ax.axvline(reference, color=GREY, linestyle="--", label=entry(line))
     few = len(table) <= MOST
     width, size = (1.5, 5) if few else (0.5, 2.5)
-    ax.hlines(ranks, table["lower"], table["upper"], color=COLOURS[0], linewidth=width)
+    ax.hlines(ranks, table["lower"], table["upper"], color=colour, linewidth=width)
     inside = table["lower"].le(reference).to_numpy() & table["upper"].ge(reference).to_numpy()
-    for which, face in ((~inside, COLOURS[0]), (inside, "white")):
+    for which, face in ((~inside, colour), (inside, "white")):
         at = table["estimate"][which], ranks[which]
-        ax.plot(*at, "o", color=COLOURS[0], mfc=face, ms=size)
+        ax.plot(*at, "o", color=colour, mfc=face, ms=size)
     ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_yticks(ranks if few else [], literals(table.index) if few else [])
     legend_beside(ax)

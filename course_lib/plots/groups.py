@@ -40,7 +40,6 @@ from course_lib.plots.style import (
     check_few,
     check_known,
     check_lines,
-    check_table,
     check_units,
     draw_line,
     entry,
@@ -54,91 +53,12 @@ from course_lib.plots.style import (
 )
 
 __all__ = [
-    "grouped_scatter",
     "label_plot",
     "level_slopes",
     "missingness_map",
     "small_multiples",
     "spaghetti",
 ]
-
-
-def grouped_scatter(
-    data: DataFrame,
-    x: str,
-    y: str,
-    group: str,
-    ax: Axes,
-    lines: DataFrame | None = None,
-    across: DataFrame | None = None,
-    units: Units = None,
-) -> Axes:
-    """Draw the points of at most 10 groups, and a line for each over the range of its x.
-
-    Parameters
-    ----------
-    data : DataFrame
-        One row per observation. A point with a missing coordinate is not drawn, and a line is
-        interrupted there.
-    x, y : str
-        Numeric columns.
-    group : str
-        Column of the groups, without missing values; at most 10 groups.
-    ax : Axes
-        What to draw into.
-    lines : DataFrame, optional
-        One row per group, columns "Intercept" and `x`: ``fit.coef()["Subject"]``.
-    across : DataFrame, optional
-        Lines for all groups together: one row per line, its name in the index ("between",
-        "pooled"), columns as in `lines`, at most 10. They are black, over the whole range of x,
-        and come with the mean of each group (of its complete rows) as a black cross.
-    units : dict, optional
-        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
-
-    Returns
-    -------
-    Axes
-        `ax`.
-
-    Raises
-    ------
-    CourseError
-        Before anything is drawn: if a column is missing, not numeric or infinite, no point is
-        observed, a group is missing, there are more than 10 groups, a group has no row in
-        `lines`, `ax` is no Axes, or `units` no dict.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt
-    >>> table = DataFrame({"age": [1, 2], "height": [90.0, 95.0], "child": ["a", "b"]})
-    >>> axes = grouped_scatter(table, "age", "height", "child", plt.figure().add_subplot())
-    >>> axes.get_ylabel()
-    'height'
-
-    See Also
-    --------
-    small_multiples, spaghetti : More than ten groups.
-    """
-    check_ax(ax, units)
-    groups = rows_by_group(data, x, y, group)
-    check_few("group", groups, "Take small_multiples() or spaghetti(), or fewer groups.")
-    check_lines(lines, groups, x)
-    if across is not None:
-        check_table("across", across, ["Intercept", x])
-        check_few("across", across, "Draw fewer.")
-    for k, (name, rows) in enumerate(groups.items()):
-        style = {"color": COLOURS[k], "ms": 4.5, "alpha": 0.75, "label": entry(name)}
-        ax.plot(rows[x], rows[y], MARKERS[k], **style)
-        if lines is not None:
-            draw_line(ax, lines.loc[name], x, rows[x], k)
-    if across is not None:
-        means = data.dropna(subset=[x, y]).groupby(group, observed=True)[[x, y]].mean()
-        cross = {"ms": 10, "color": "black", "mec": "white", "label": "mean of a group"}
-        ax.plot(means[x], means[y], "X", **cross)
-        for k, (name, line) in enumerate(across.iterrows(), start=1):
-            draw_line(ax, line, x, data[x], k % len(DASHES), name, "black")
-    legend_beside(ax, group)
-    return label_axes(ax, x, y, units)
 
 
 def small_multiples(
@@ -168,7 +88,8 @@ def small_multiples(
         The groups to show, at most 40: sort them by a quantity that you state.
     lines : dict of str to DataFrame, optional
         Sets of lines to compare, by name: ``{"mixed model": fit.coef()["Subject"]}``. Each has
-        one row per group, columns "Intercept" and `x`.
+        one row per group, columns "Intercept" and `x`. A line covers the x of its group; a name
+        of :data:`COLOUR`, such as "no pooling", gives it that colour.
     n_columns : int
         Panels beside each other.
     units : dict, optional
@@ -217,7 +138,7 @@ def small_multiples(
     for name, ax in zip(order, axes, strict=True):
         ax.plot(groups[name][x], groups[name][y], "o", color=GREY, ms=4, label="observed")
         for k, (label, part) in enumerate((lines or {}).items()):
-            draw_line(ax, part.loc[name], x, data[x], k, label)
+            draw_line(ax, part.loc[name], x, groups[name][x], k, label, COLOUR.get(label, ""))
         ax.set_title(literal(f"{group} {name}"), fontsize="medium")
     for ax in spare:
         ax.set_axis_off()

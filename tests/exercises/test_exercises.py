@@ -26,9 +26,12 @@ from course_lib.exercises import (
     progress,
 )
 from course_lib.exercises.chapter_04 import REPORT, balance, contextual, ses_slopes
+from course_lib.exercises.chapter_05 import common_slope, schools
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
+from course_lib.mixed.compare import lr_test
 from course_lib.mixed.result import lmer
+from course_lib.reshape import own_slopes
 from course_lib.simulate import GrowthDesign, simulate_growth
 
 RIGHT = 12.3456
@@ -704,3 +707,38 @@ def test_profile_interval_of_chapter_4_ends_where_the_deviance_has_risen_by_its_
         rest = table.assign(rest=table["score"] - edge * table["time"])
         held = lmer("rest ~ 1 + (time | student_id)", rest, reml=False)
         assert abs(held.deviance - free.deviance - 3.8415) < 1e-3
+
+
+# The facts behind the judgements of chapter 5.
+
+
+def test_5_1_the_extreme_intervals_of_sixty_equal_slopes_do_not_touch():
+    draws = np.random.default_rng(51).normal(size=(2000, 60))
+    assert np.mean(np.ptp(draws, axis=1) > 2 * 1.96) > 0.8
+
+
+def test_5_2_a_simulation_of_2000_worlds_is_exact_enough():
+    (exercise,) = (e for e in exercises_of(5) if e.id == "5.2")
+    public = schools("Public")
+    right, rng = [], np.random.default_rng(52)
+    for _ in range(40):
+        noise = rng.normal(size=(2000, 90)) * public["std_error"].to_numpy()
+        count = (common_slope(public) + noise < 0).sum(axis=1).mean()
+        right.append(judge(exercise, count).correct)
+    assert np.mean(right) > 0.95
+
+
+def test_5_4_neither_equal_growth_nor_a_large_sd_is_ruled_out():
+    data = load("orthodont")
+    one = lmer("distance ~ age + (1 | Subject)", data)
+    fit = lmer("distance ~ age + (age | Subject)", data)
+    assert 0.05 < lr_test(one, fit, "boundary").pvalue < 0.1
+    low, high = fit.conf_int("profile").loc["sd(age | Subject)", ["lower", "upper"]]
+    assert low < 0.01
+    assert high > fit.fe_params["age"] / 2
+    slopes = own_slopes(data, "distance", "age", "Subject")
+    common = common_slope(slopes)
+    assert (
+        (slopes["lower"] > common) | (slopes["upper"] < common)
+    ).sum() == 1  # 1.35 by chance
+    assert round(slopes["estimate"].std(), 2) == 0.37  # sentence C

@@ -13,12 +13,11 @@ from course_lib.plots.estimates import (
     covariance_ellipse,
     effect_plot,
     interval_plot,
-    interval_table,
     qq_plot,
     residual_plot,
     shrinkage_plot,
 )
-from course_lib.reshape import own_lines
+from course_lib.reshape import own_lines, own_slopes
 
 
 @pytest.fixture
@@ -52,18 +51,7 @@ def ticks(axis):
     return [tick.get_text() for tick in axis.get_ticklabels()]
 
 
-# interval_table and caterpillar
-
-
-def test_interval_table_by_hand():
-    effects = pd.DataFrame({"x": [1.0, 2.0]}, index=["a", "b"])
-    errors = pd.DataFrame({"x": [10.0, 1.0]}, index=["b", "a"])  # another order
-    result = interval_table(effects, errors, "x", alpha=0.1)
-    # The 95 % quantile of the normal, to 15 digits
-    half = 1.6448536269514722 * np.array([1.0, 10.0])
-    np.testing.assert_allclose(result["lower"], effects["x"] - half, rtol=1e-14)
-    np.testing.assert_allclose(result["upper"], effects["x"] + half, rtol=1e-14)
-    assert result["estimate"].tolist() == [1.0, 2.0]
+# caterpillar
 
 
 def test_caterpillar_sorts_and_marks(table, ax):
@@ -125,10 +113,11 @@ def test_caterpillar_of_many_groups_has_no_names(ax):
     assert ax.get_ylim() == (-0.7, 40.7)
 
 
-def test_tables_of_a_fit_plug_in(fit, ax):
-    effects, errors = fit.random_effects["Subject"], fit.random_effects_se["Subject"]
-    caterpillar(interval_table(effects, errors, "Days"), ax)
-    assert ticks(ax.yaxis) == effects["Days"].sort_values().index.tolist()
+def test_tables_of_slopes_and_of_a_fit_plug_in(fit, ax):
+    slopes = own_slopes(load("sleepstudy"), "Reaction", "Days", "Subject")
+    caterpillar(slopes, ax, colour=COLOUR["no pooling"])
+    assert ticks(ax.yaxis) == slopes["estimate"].sort_values().index.tolist()
+    assert all(same_color(line.get_color(), COLOUR["no pooling"]) for line in ax.lines[1:])
     other = plt.subplots()[1]
     caterpillar(fit.fixed_table(), other, sort=False)
     assert ticks(other.yaxis) == ["Days", "Intercept"]
@@ -152,17 +141,6 @@ def test_caterpillar_bad_input(table, ax, change, arguments, message):
     with pytest.raises(CourseError, match=message):
         caterpillar(table.assign(**change), ax, **arguments)
     assert not ax.lines
-
-
-def test_interval_table_bad_input(table):
-    with pytest.raises(CourseError, match="'slope', which is not one"):
-        interval_table(table, table, "slope")
-    with pytest.raises(CourseError, match="std_errors: .*a difference in c"):
-        interval_table(table, table.iloc[:2], "estimate")
-    with pytest.raises(CourseError, match="repeated groups"):
-        interval_table(table.iloc[[0, 0]], table.iloc[[0]], "estimate")
-    with pytest.raises(CourseError, match="alpha"):
-        interval_table(table, table, "estimate", alpha=95)
 
 
 # interval_plot

@@ -7,14 +7,13 @@ from matplotlib.colors import same_color, to_rgb
 from course_lib import lmer, load, plots
 from course_lib.errors import CourseError
 from course_lib.plots.groups import (
-    grouped_scatter,
     label_plot,
     level_slopes,
     missingness_map,
     small_multiples,
     spaghetti,
 )
-from course_lib.plots.style import COLOURS, DASHES, MARKERS, MISSING_COLOURS
+from course_lib.plots.style import COLOUR, COLOURS, DASHES, MARKERS, MISSING_COLOURS
 from course_lib.reshape import within_between
 
 
@@ -53,97 +52,6 @@ def drawn(line):
 
 
 UNITS = {"age": "year", "height": "cm"}
-
-
-def test_grouped_scatter_draws_each_point_in_the_style_of_its_group(growth, ax):
-    assert grouped_scatter(growth, "age", "height", "child", ax, units=UNITS) is ax
-    first, second = ax.lines
-    assert drawn(first) == [[0, 1, 2], [10, 11, 12]]
-    np.testing.assert_array_equal(second.get_ydata(), [20, np.nan, 26])
-    assert first.get_marker() != second.get_marker()
-    assert not same_color(first.get_color(), second.get_color())
-    assert first.get_linestyle() == "None"
-    assert texts(ax.get_legend()) == ["a", "b"]
-    assert ax.get_legend().get_title().get_text() == "child"
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("age (year)", "height (cm)")
-
-
-def test_grouped_scatter_draws_given_lines_over_the_range_of_the_group(growth, lines, ax):
-    growth.loc[2, "age"] = 5
-    grouped_scatter(growth, "age", "height", "child", ax, lines=lines.iloc[::-1])
-    given = [line for line in ax.lines if line.get_linestyle() != "None"]
-    assert drawn(given[0]) == [[0, 5], [10, 15]]
-    assert drawn(given[1]) == [[0, 2], [20, 26]]
-    assert given[0].get_linestyle() != given[1].get_linestyle()
-    assert texts(ax.get_legend()) == ["a", "b"]
-    assert ax.get_xlabel() == "age"  # no unit given
-
-
-def test_grouped_scatter_draws_lines_across_the_groups(growth, lines, ax):
-    across = pd.DataFrame(
-        {"Intercept": [10.0, 0.0], "age": [5.0, 1.0]}, index=["pooled", "between"]
-    )
-    grouped_scatter(growth, "age", "height", "child", ax, lines=lines, across=across)
-    means, pooled, between = ax.lines[-3:]
-    # Child b: only its complete rows, at 0 and 2
-    assert drawn(means) == [[1, 1], [11, 23]]
-    assert drawn(pooled) == [[0, 2], [10, 20]]
-    assert drawn(between) == [[0, 2], [0, 2]]
-    styles = {pooled.get_linestyle(), between.get_linestyle(), ax.lines[1].get_linestyle()}
-    assert len(styles) == 3
-    assert all(same_color(line.get_color(), "black") for line in (means, pooled, between))
-    assert texts(ax.get_legend()) == ["a", "b", "mean of a group", "pooled", "between"]
-
-
-@pytest.mark.parametrize(
-    ("across", "message"),
-    [
-        (pd.DataFrame({"Intercept": [1.0]}), "across: .*'age', which is not one"),
-        (pd.DataFrame({"Intercept": [1.0], "age": np.nan}), "across: .*1 of 1 missing"),
-        ([1, 2], "across: must be a pandas DataFrame"),
-        (pd.DataFrame({"Intercept": [1.0] * 11, "age": 1.0}), "across: must have at most 10"),
-    ],
-)
-def test_grouped_scatter_bad_lines_across(growth, ax, across, message):
-    with pytest.raises(CourseError, match=message):
-        grouped_scatter(growth, "age", "height", "child", ax, across=across)
-    assert not ax.lines
-
-
-def covered(ax):
-    """Number of drawn points under the legend, after a draw."""
-    ax.figure.canvas.draw()
-    legend = ax.get_legend().get_window_extent()
-    points = np.vstack([ax.transData.transform(line.get_xydata()) for line in ax.lines])
-    return sum(legend.contains(*point) for point in points)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_legend_of_grouped_scatter_covers_no_point(seed, ax):
-    # Points everywhere: no corner is free
-    rng = np.random.default_rng(seed)
-    data = pd.DataFrame(rng.uniform(size=(300, 2)), columns=["x", "y"])
-    data["typist"] = np.repeat(list("abcdef"), 50)
-    across = pd.DataFrame({"Intercept": [0.0], "x": [1.0]}, index=["through the six means"])
-    grouped_scatter(data, "x", "y", "typist", ax, across=across)
-    assert covered(ax) == 0
-    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
-    ax.legend(loc="upper right")
-    assert covered(ax) > 0  # the test can fail
-
-
-def test_a_group_without_any_x_is_not_in_the_legend(growth, ax):
-    growth.loc[growth["child"] == "b", "age"] = np.nan
-    grouped_scatter(growth, "age", "height", "child", ax)
-    assert len(ax.lines) == 1
-    assert texts(ax.get_legend()) == ["a"]
-
-
-def test_more_than_ten_groups_are_refused(ax):
-    grouped_scatter(many(10), "age", "height", "child", ax)
-    assert len(ax.lines) == 10
-    with pytest.raises(CourseError, match=r"group: must have at most 10.*got 11.*small_mult"):
-        grouped_scatter(many(11), "age", "height", "child", ax)
 
 
 def test_styles_are_all_different():
@@ -411,7 +319,7 @@ def test_missingness_map_bad_input(gaps, ax, change, levels, message):
         missingness_map(gaps.assign(**change), levels, ax)
 
 
-@pytest.mark.parametrize("function", [grouped_scatter, small_multiples, spaghetti])
+@pytest.mark.parametrize("function", [small_multiples, spaghetti])
 @pytest.mark.parametrize(
     ("change", "columns", "message"),
     [
@@ -430,25 +338,34 @@ def test_bad_columns(growth, ax, function, change, columns, message):
     assert not ax.lines
 
 
-@pytest.mark.parametrize("function", [grouped_scatter, spaghetti])
-def test_bad_data_ax_and_units(growth, ax, function):
+def test_bad_data_ax_and_units(growth, ax):
     with pytest.raises(CourseError, match="must be a pandas DataFrame"):
-        function([1], "age", "height", "child", ax)
+        spaghetti([1], "age", "height", "child", ax)
     with pytest.raises(CourseError, match="at least one row"):
-        function(growth.iloc[:0], "age", "height", "child", ax)
+        spaghetti(growth.iloc[:0], "age", "height", "child", ax)
     with pytest.raises(CourseError, match="ax: must be a matplotlib Axes; got a Figure"):
-        function(growth, "age", "height", "child", ax.figure)
+        spaghetti(growth, "age", "height", "child", ax.figure)
     with pytest.raises(CourseError, match="units: must be a dict of column to unit; got 'cm'"):
-        function(growth, "age", "height", "child", ax, units="cm")
+        spaghetti(growth, "age", "height", "child", ax, units="cm")
 
 
-def test_the_coefficients_of_a_fit_plug_in(ax):
+def test_the_coefficients_of_a_fit_plug_in():
     sleep = load("sleepstudy")
     fit = lmer("Reaction ~ Days + (Days | Subject)", sleep)
-    four = sleep[sleep["Subject"].isin(["308", "309", "330", "335"])]
-    grouped_scatter(four, "Days", "Reaction", "Subject", ax, lines=fit.coef()["Subject"])
+    lines = {"partial pooling": fit.coef()["Subject"]}
+    (ax,) = small_multiples(sleep, "Days", "Reaction", "Subject", ["335"], lines)
     last = fit.coef()["Subject"].loc["335"]
     assert ax.lines[-1].get_ydata()[1] == pytest.approx(last["Intercept"] + 9 * last["Days"])
+    assert same_color(ax.lines[-1].get_color(), COLOUR["partial pooling"])
+    plt.close("all")
+
+
+def test_lines_of_small_multiples_cover_the_x_of_their_group(growth, lines):
+    growth.loc[2, "age"] = 5
+    first, second = small_multiples(growth, "age", "height", "child", lines={"own": lines})
+    assert drawn(first.lines[1]) == [[0, 5], [10, 15]]
+    assert drawn(second.lines[1]) == [[0, 2], [20, 26]]
+    plt.close("all")
 
 
 def test_all_pictures_are_reached_from_plots():

@@ -83,16 +83,6 @@ LABELS = r"$x^$ ($\mu^$)", "_y_$u$ (US$ per $)"
 LINES = pd.DataFrame({"Intercept": 0.0, "$x^$": 1.0}, index=NAMES)
 
 
-def test_grouped_scatter(data, ax):
-    plots.grouped_scatter(data, *COLUMNS, ax, LINES, across=LINES[4:7], units=UNITS)
-    names = sorted(NAMES) + ["mean of a group"] + NAMES[4:7]
-    assert entries(ax.get_legend()) == names
-    assert shown(ax.get_legend().get_title()) == "$g$"
-    assert labels(ax) == LABELS
-    assert len(ax.legend(loc="upper left").get_texts()) == len(names)
-    ax.figure.canvas.draw()
-
-
 def test_small_multiples(data):
     given = {name: LINES for name in NAMES}
     axes = plots.small_multiples(data, *COLUMNS, order=NAMES, lines=given, units=UNITS)
@@ -176,12 +166,12 @@ def test_effect_plot(data, ax):
 
 @pytest.mark.parametrize("dtype", ["category", "string", object])
 def test_the_type_of_the_group_column_changes_no_entry(data, dtype, ax):
-    plots.grouped_scatter(data.astype({"$g$": dtype}), *COLUMNS, ax)
-    assert sorted(entries(ax.get_legend())) == sorted(NAMES)
+    plots.spaghetti(data.astype({"$g$": dtype}), *COLUMNS, ax, highlight=NAMES, mean=False)
+    assert entries(ax.get_legend()) == [f"$g$ {name}" for name in NAMES]
 
 
 def test_names_that_are_numbers(ax):
     data = pd.DataFrame({0: [1, 2], 1: [0.0, 1.0], 2: [1.0, 2.0]})
-    plots.grouped_scatter(data, 1, 2, 0, ax)
-    assert entries(ax.get_legend()) == ["1", "2"]
-    assert (shown(ax.get_legend().get_title()), *labels(ax)) == ("0", "1", "2")
+    plots.spaghetti(data, 1, 2, 0, ax, highlight=[1, 2], mean=False)
+    assert entries(ax.get_legend()) == ["0 1", "0 2"]
+    assert labels(ax) == ("1", "2")
