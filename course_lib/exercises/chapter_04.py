@@ -86,6 +86,13 @@ def total_growth() -> float:
     return float((AGES[1] - AGES[0]) * fit.fe_params["age"])
 
 
+@functools.cache
+def growth_variant(random: str, effect: str = "age", reml: bool = True) -> float:
+    """Return the years times the sd of an effect in another fit (mm), a wrong answer."""
+    fit = lmer(f"distance ~ age + ({random})", load("orthodont"), reml=reml)
+    return float((AGES[1] - AGES[0]) * fit.cov_re["Subject"].loc[effect, effect] ** 0.5)
+
+
 def slope_sd_by_root() -> float:
     """Return the sd of the slopes times the root of the years, a wrong answer."""
     return growth_model()[0] / (AGES[1] - AGES[0]) ** 0.5
@@ -178,6 +185,32 @@ EXERCISES = (
                 "are one child?",
             ),
             Mistake(
+                lambda: balance() | {"impossible": 0, "known": balance()["known"] + 1},
+                "you kept a score of 99. A score lies between 0 and 20.",
+            ),
+            Mistake(
+                lambda: wrong("impossible", 0),
+                "one known score lies outside 0 to 20. Count it.",
+            ),
+            Mistake(
+                lambda: balance() | {"contradictions": 0, "known": balance()["known"] + 1},
+                "you kept one of two contradicting scores and counted no contradiction. "
+                "Nothing says which score is right.",
+            ),
+            Mistake(
+                lambda: balance() | {"contradictions": 0, "known": balance()["known"] + 2},
+                "you kept both of two contradicting scores. Which pair of child and wave has "
+                "two rows after the copies are gone?",
+            ),
+            Mistake(
+                lambda: wrong("contradictions", 0),
+                "one pair of child and wave has two different scores. Count it.",
+            ),
+            Mistake(
+                lambda: wrong("contradictions", balance()["contradictions"] + 1),
+                "count pairs of child and wave. Two contradicting rows are one pair.",
+            ),
+            Mistake(
                 lambda: wrong("copies", balance(mend_labels=False)["copies"]),
                 "a copy with a badly written label was missed. Which step must come first?",
             ),
@@ -191,7 +224,8 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: wrong("known", balance(first_wins=True)["known"]),
-                "you kept one of two contradicting scores. Nothing says which is right.",
+                "one score too many is known. Is each between 0 and 20, and does none "
+                "contradict another?",
             ),
             Mistake(
                 lambda: wrong("known", balance()["known"] + 2),
@@ -348,6 +382,25 @@ EXERCISES = (
                 "two.",
             ),
             Mistake(
+                lambda: (growths().var() - 2 * growth_model()[2] ** 2) ** 0.5,
+                "you took the noise of two measurements from the raw differences. That is a "
+                "sound idea and comes near. But the question asks for the estimate of the "
+                "model, which uses the ages between as well.",
+            ),
+            Mistake(
+                lambda: growth_variant("age | Subject", reml=False),
+                "you fitted by maximum likelihood, which makes the spread of few children too "
+                "small. Take the default, REML.",
+            ),
+            Mistake(
+                lambda: growth_variant("age || Subject"),
+                "you left out the correlation of intercepts and slopes. Use one bar.",
+            ),
+            Mistake(
+                lambda: growth_variant("age | Subject", effect="Intercept"),
+                "you took the standard deviation of the intercepts. Growth is in the slopes.",
+            ),
+            Mistake(
                 total_growth,
                 "that is the fixed slope times six: how much they grow on average. How much do "
                 "they differ?",
@@ -365,26 +418,29 @@ EXERCISES = (
     ),
     Exercise(
         id="4.5",
-        question="Which of the four sentences do the data permit?",
+        question="Which of the four sentences about coffee and sleep do the numbers permit?",
         right=lambda: "C",
-        success="it compares students and says nothing about what would happen to one of them.",
+        success="equal coffee today is a comparison at equal raw values, so it asks for the "
+        "contextual effect: 0.3 − (−0.2) = 0.5 hours. It describes people and says nothing of "
+        "what a change would bring.",
         kind="choice",
         options=("A", "B", "C", "D"),
         mistakes=(
             Mistake(
                 lambda: "A",
-                "nobody was moved in this survey. Schools with a higher mean differ in more "
-                "than their SES.",
+                "nobody was told how much to drink. Days with more coffee can differ in other "
+                "things, such as work at night.",
             ),
             Mistake(
                 lambda: "B",
-                "nobody changed any family's SES, and the slope between schools says what goes "
-                "together, not what would follow.",
+                "0.3 compares people whose coffee differs by one cup on average. Here both "
+                "drank equally much today, so one of them was above and one below the usual. "
+                "What does the within slope say about that?",
             ),
             Mistake(
                 lambda: "D",
-                "this slope is a mixture of two comparisons. Which slope compares students "
-                "inside a school?",
+                "the two slopes answer two questions: one compares days of a person, the other "
+                "compares persons. Both can be right.",
             ),
         ),
     ),
@@ -400,7 +456,8 @@ EXERCISES = (
         mistakes=(
             Mistake(
                 lambda: ses_slopes(SECTOR)["between"],
-                "that is the between slope. It still contains what own SES brings.",
+                "that is the between slope. It compares schools whose students differ in their "
+                "own SES as well.",
             ),
             Mistake(lambda: ses_slopes(SECTOR)["within"], "that is the within slope."),
             Mistake(

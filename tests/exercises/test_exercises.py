@@ -25,7 +25,7 @@ from course_lib.exercises import (
     judge,
     progress,
 )
-from course_lib.exercises.chapter_04 import REPORT, balance, contextual, ses_slopes
+from course_lib.exercises.chapter_04 import REPORT, balance
 from course_lib.exercises.chapter_05 import common_slope, schools
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
@@ -691,12 +691,18 @@ def test_4_2_only_discharge_keeps_the_slope_and_narrows_the_interval():
     assert dropout["slope"].corr(dropout["cov"]) < -0.3
 
 
-def test_4_5_the_four_numbers_are_those_of_the_chapter():
-    slopes = ses_slopes()
-    assert round(contextual(), 1) == 3.7
-    assert round(slopes["between"], 1) == 5.9
-    assert round(slopes["single"], 1) == 2.4
-    assert round(slopes["within"], 1) == 2.2
+def test_4_5_equal_coffee_today_asks_for_the_contextual_effect():
+    rng = np.random.default_rng(45)
+    person = np.repeat(np.arange(80), 14)
+    usual = rng.uniform(0, 5, 80)[person]
+    coffee = usual + rng.normal(0, 1, len(person))
+    mean = pd.Series(coffee).groupby(person).transform("mean")
+    level = rng.normal(0, 0.2, 80)[person]
+    sleep = 7 - 0.2 * (coffee - mean) + 0.3 * mean + level + rng.normal(0, 0.3, len(person))
+    table = pd.DataFrame({"person": person, "coffee": coffee, "mean": mean, "sleep": sleep})
+    fit = lmer("sleep ~ coffee + mean + (1 | person)", table)
+    assert abs(fit.fe_params["mean"] - 0.5) < 3.5 * fit.bse_fe["mean"]
+    assert abs(fit.fe_params["mean"] - 0.3) > 4 * fit.bse_fe["mean"]
 
 
 def test_profile_interval_of_chapter_4_ends_where_the_deviance_has_risen_by_its_quantile():
