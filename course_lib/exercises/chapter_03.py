@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import pandas as pd
-from scipy import stats
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.mixed.compare import LRTest, lr_test
 from course_lib.mixed.result import lmer
 
 __all__ = ["EXERCISES"]
@@ -58,18 +57,51 @@ def lower_by(criterion: str, reml: bool = False) -> float:
     return getattr(plain, criterion) - getattr(crossed, criterion)
 
 
-# 3.5: the variance of batches.
+# 3.5: which test answers which question. Why a letter is wrong, for each question.
+
+RIGHT = "BMSE"
+FIXED_BY_REML = "the fixed parts differ, so REML criteria cannot be compared."
+WHY_NOT = (
+    {
+        "R": "a slope brings a variance, and χ² does not know its edge.",
+        "M": "a slope brings a variance, and χ² does not know its edge. The fixed parts agree, "
+        "so ML is not needed either.",
+        "S": "simulating can be trusted, but with so many schools a quicker rule will do.",
+        "E": "the exact test is for a model with one variance besides that of the rows. Here "
+        "the intercepts have one already.",
+    },
+    {
+        "B": "two fixed effects can be negative, so nothing is at an edge.",
+        "R": FIXED_BY_REML,
+        "S": "simulating can be trusted, but with so many schools a quicker test will do.",
+        "E": "the question is about fixed effects, not about a variance.",
+    },
+    {
+        "B": "two fixed effects can be negative, so nothing is at an edge.",
+        "R": FIXED_BY_REML,
+        "M": "the criterion is right, but χ² needs many groups.",
+        "E": "the question is about fixed effects, not about a variance.",
+    },
+    {
+        "B": "the rule needs many groups, and one variance alone has a quick test without that "
+        "need.",
+        "R": "a variance has an edge at zero, which χ² does not know.",
+        "M": "χ² does not know that a variance has an edge at zero. The fixed parts agree, so "
+        "ML is not needed either.",
+        "S": "simulating refits can be trusted, but one variance alone has a quicker test.",
+    },
+)
+LETTERS = tuple("".join(four) for four in itertools.product("BRMSE", repeat=4))
 
 
-@functools.cache
-def batch_test(method: str, reml: bool = True, smaller: str = "sample") -> LRTest:
-    """Test the two variances of pastes against one of them."""
-    both = "sample) + (1 | batch" if smaller != "cask" else "cask) + (1 | batch"
-    small, large = (
-        lmer(f"strength ~ 1 + (1 | {brackets})", load("pastes"), reml=reml)
-        for brackets in (smaller, both)
-    )
-    return lr_test(small, large, method)
+def hint_to(letters: str) -> str:
+    """Return why each wrong letter fails."""
+    parts = [
+        f"question {place + 1}: {WHY_NOT[place][letter]}"
+        for place, letter in enumerate(letters)
+        if letter != RIGHT[place]
+    ]
+    return "look again at " + " And at ".join(parts)
 
 
 NESTED = "(1 | user/order)"
@@ -85,7 +117,9 @@ EXERCISES = (
             "schools, and σ²."
         ),
         tolerance=1e-9,
-        wanted="a count",
+        wanted=(
+            "a count of fixed effects, variances and covariances, however many groups there are"
+        ),
         mistakes=(
             Mistake(
                 lambda: count() - 1,
@@ -101,6 +135,15 @@ EXERCISES = (
                 lambda: count(covariances=0),
                 "three are missing. Does the bar allow covariances? Did you count the part "
                 "before the brackets?",
+            ),
+            Mistake(
+                lambda: count(covariances=0) - 2,
+                "five are missing. Did you count the curves' covariances, both intercepts "
+                "of the slash, and what belongs to the single rows?",
+            ),
+            Mistake(
+                lambda: count(covariances=0, fixed=0),
+                "six are missing: all covariances, and the part before the brackets.",
             ),
             Mistake(
                 lambda: count(fixed=0, residual=0),
@@ -215,54 +258,20 @@ EXERCISES = (
     ),
     Exercise(
         id="3.5",
-        question="Which p value does the boundary rule give for the batches, by REML?",
-        right=lambda: batch_test("boundary").pvalue,
-        success="one variance without a covariance: half the p value of χ²₁.",
-        tolerance=0.045,  # with one decimal, 0.2 is right
-        wanted="a p value",
-        mistakes=(
-            Mistake(
-                lambda: batch_test("chi2").pvalue,
-                "that is the p value of χ²₁, which does not know that a variance has an edge.",
-            ),
-            Mistake(
-                lambda: batch_test("boundary", reml=False).pvalue,
-                "you tested ML fits. The question asks for REML, which is allowed here.",
-            ),
-            Mistake(
-                lambda: batch_test("chi2", reml=False).pvalue,
-                "you compared ML fits with χ²₁. Asked for are REML and the boundary rule.",
-            ),
-            Mistake(
-                lambda: batch_test("boundary").statistic,
-                "that is G itself. What is the probability of a value as large or larger?",
-            ),
-            Mistake(
-                lambda: stats.chi2.sf(batch_test("chi2").statistic, 2),
-                "you compared with χ²₂, but only one parameter is added.",
-            ),
-            Mistake(
-                lambda: batch_test("boundary", smaller="batch").pvalue,
-                "you left out the casks, so you tested the casks. Leave out the batches.",
-            ),
-            Mistake(
-                lambda: batch_test("boundary", smaller="cask").pvalue,
-                "a, b and c are used again in every batch. Which column names a cask alone?",
-            ),
-            Mistake(
-                lambda: batch_test("chi2", smaller="cask").pvalue,
-                "a, b and c are used again in every batch, and χ²₁ does not know the edge.",
-            ),
-            Mistake(
-                lambda: stats.chi2.sf(batch_test("boundary").statistic, [1, 2]).mean(),
-                "that is the rule for a slope, which brings a covariance. Here a variance "
-                "comes alone.",
-            ),
-            Mistake(
-                lambda: 1 - batch_test("boundary").pvalue,
-                "that is the area below G. A p value is the area above it.",
-            ),
+        question="Which test answers which of the four questions?",
+        right=lambda: RIGHT,
+        success=(
+            "a variance has an edge, fixed effects have none. Different fixed parts ask for "
+            "ML, few groups for simulation or an exact distribution."
         ),
+        kind="choice",
+        options=LETTERS,
+        mistakes=tuple(
+            Mistake(functools.partial(str, letters), hint_to(letters))
+            for letters in LETTERS
+            if letters != RIGHT
+        ),
+        wanted="four letters out of B, R, M, S and E",
     ),
     Exercise(
         id="3.6",

@@ -284,6 +284,7 @@ RELATIONS = (
     (lambda r: 1 / r, "is it upside down?"),
 )
 LOOK = "Which rows, which model and which of its numbers does the question ask for?"
+COUNT_AGAIN = "What did you leave out, or count twice?"
 
 
 def symptom(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:
@@ -313,7 +314,8 @@ def general_hint(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> st
     words = symptom(exercise, given, right)
     words = words if words.endswith("?") else f"{words}."
     wanted = f"Asked for is {exercise.wanted}. " if exercise.wanted else ""
-    return f"{words} {wanted}{LOOK}"
+    counted = exercise.tolerance <= EXACT and "count" in exercise.wanted
+    return f"{words} {wanted}{COUNT_AGAIN if counted else LOOK}"
 
 
 def parts_hint(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:

@@ -21,6 +21,7 @@ from course_lib.exercises import (
     Verdict,
     chapter_01,
     chapter_02,
+    chapter_03,
     check,
     judge,
     progress,
@@ -29,7 +30,7 @@ from course_lib.exercises.chapter_04 import REPORT, balance
 from course_lib.exercises.chapter_05 import common_slope, schools
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
-from course_lib.mixed.compare import lr_test
+from course_lib.mixed.compare import exact_rlrt, lr_test
 from course_lib.mixed.result import lmer
 from course_lib.reshape import own_slopes
 from course_lib.simulate import GrowthDesign, simulate_growth
@@ -543,6 +544,47 @@ def test_printed_digits_of_chapter_2_are_enough():
     for name, answers in (("2.3", (69.6, 70)), ("2.5", (0.19, 0.193))):
         for answer in answers:
             assert judge(by_id[name], answer).correct is True
+
+
+def test_choice_of_tests_of_chapter_3_rests_on_facts():
+    schools = load("hsb82")
+    assert schools["school"].nunique() == 160
+    assert load("dyestuff")["Batch"].nunique() == 6
+    level, slopes, more = (
+        lmer(f"mAch ~ {formula}", schools)
+        for formula in (
+            "ses + (1 | school)",
+            "ses + (ses | school)",
+            "ses + sector + sx + (1 | school)",
+        )
+    )
+    edge, chi2 = lr_test(level, slopes, "boundary"), lr_test(level, slopes)
+    assert edge.criterion == "REML"  # question 1: REML is allowed,
+    assert edge.pvalue < chi2.pvalue  # and χ² is too careful
+    assert lr_test(level, more).criterion == "ML"  # question 2: REML is not
+    with pytest.raises(CourseError):
+        lr_test(level, more, "boundary")
+    rng = np.random.default_rng(1)
+    with pytest.raises(CourseError, match="one"):
+        exact_rlrt(slopes, rng=rng)
+    batches = lmer("Yield ~ 1 + (1 | Batch)", load("dyestuff"))
+    assert exact_rlrt(batches, rng=rng).pvalue < 0.01
+
+
+def test_every_wrong_letter_of_exercise_3_5_has_a_reason():
+    right = chapter_03.RIGHT
+    for place, letter in enumerate(right):
+        assert sorted(chapter_03.WHY_NOT[place]) == sorted(set("BRMSE") - {letter})
+    (exercise,) = [one for one in chapter_03.EXERCISES if one.id == "3.5"]
+    message = judge(exercise, "RMMB").message
+    assert all(f"question {place}: " in message for place in (1, 3, 4))
+    assert "question 2: " not in message
+
+
+@pytest.mark.parametrize("count", [7, 300])
+def test_a_wrong_count_is_not_asked_for_rows_or_models(count):
+    (exercise,) = [one for one in chapter_03.EXERCISES if one.id == "3.1"]
+    assert "Which rows" not in judge(exercise, count).message
 
 
 def wrong_answers(exercise):
