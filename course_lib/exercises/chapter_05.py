@@ -56,9 +56,9 @@ def noise() -> float:
     return float((children()["std_error"] ** 2).mean())
 
 
-def noise_share(ddof: int = 1, **columns: str) -> float:
+def noise_share(y: str = "distance", x: str = "age", ddof: int = 1) -> float:
     """Return the noise as a share of the variance of the children's slopes."""
-    slopes = children(**columns)
+    slopes = children(y, x)
     return float((slopes["std_error"] ** 2).mean() / slopes["estimate"].var(ddof=ddof))
 
 
