@@ -23,9 +23,7 @@ MIDDLE = 11  # exercise 6.4: the zero of the chapter's right-hand ellipse
 # 6.1: a forecast.
 
 
-def forecast_misses(
-    formula: str = SLOPE, random: bool = True, leak: bool = False
-) -> pd.Series:
+def forecast_misses(formula: str = SLOPE, random: bool = True, leak: bool = False) -> pd.Series:
     """Return the misses (ms) on the late days of a model fitted to the early ones."""
     sleep = load("sleepstudy")
     late = sleep["Days"] >= FIRST_HIDDEN
@@ -96,8 +94,10 @@ PAIRS = tuple("".join(pair) for pair in combinations("ABCDE", 2))
 
 
 def why_not(pair: str) -> str:
-    """Return the hint for a wrong pair: the first sentence in it that is not permitted."""
-    return next(hint for letter, hint in NOT_PERMITTED.items() if letter in pair)
+    """Return the hint for a wrong pair: why each sentence in it is not permitted."""
+    reasons = [NOT_PERMITTED[letter] for letter in pair if letter in NOT_PERMITTED]
+    kept = [letter for letter in pair if letter in PERMITTED]
+    return " And ".join(reasons) + (f" Sentence {kept[0]} is permitted." if kept else "")
 
 
 # 6.4: the age at which level and slope are uncorrelated.
@@ -122,22 +122,38 @@ def uncorrelated_age(covariance: pd.DataFrame) -> float:
 # 6.5: what to do next.
 
 NEXT = "RORK"
-WHY_NEXT = (
-    "request 1: the edge may be where the search was lost, as with the hours. What comes "
-    "before any other step if numbers go up to 900,000?",
-    "request 2: the unit is fine already. The walker may have stopped early, or the check "
-    "may be too strict: how can you find out which?",
-    "request 3: no message is no proof. Per metre a slope is a very small number.",
-    "request 4: unit and search are fine, so zero is the best estimate. What can seven "
-    "clinics say about the true spread, if it is your question?",
+# Why each wrong letter fails, request by request.
+FAILS: tuple[dict[str, str], ...] = (
+    {
+        "O": "with numbers up to 900,000 every optimiser walks on the same bad landscape. What "
+        "is cheaper?",
+        "K": "the edge may be where the search was lost, as with the hours.",
+    },
+    {
+        "R": "from −4 to 4 the unit and the zero are fine already.",
+        "K": "first find out if the search has arrived.",
+    },
+    {
+        "O": "per metre a slope is a very small number. What is cheaper than other searches?",
+        "K": "no message is no proof, and per metre a slope prints as zero.",
+    },
+    {
+        "R": "from −4 to 4 the unit and the zero are fine already.",
+        "O": "six optimisers have agreed already. So zero is the best estimate; what else do "
+        "seven clinics allow?",
+    },
 )
 ACTIONS = tuple("".join(letters) for letters in product("ROK", repeat=4))
 
 
-def first_wrong(letters: str) -> str:
-    """Return the hint for the first request that is answered wrongly."""
-    pairs = zip(letters, NEXT, WHY_NEXT, strict=True)
-    return next(hint for given, right, hint in pairs if given != right)
+def why_not_next(letters: str) -> str:
+    """Return why each wrong letter fails."""
+    parts = [
+        f"request {place + 1}: {FAILS[place][letter]}"
+        for place, letter in enumerate(letters)
+        if letter != NEXT[place]
+    ]
+    return "look again at " + " And at ".join(parts)
 
 
 EXERCISES = (
@@ -286,7 +302,7 @@ EXERCISES = (
         options=ACTIONS,
         wanted="four letters, each R, O or K",
         mistakes=tuple(
-            Mistake(functools.partial(str, letters), first_wrong(letters))
+            Mistake(functools.partial(str, letters), why_not_next(letters))
             for letters in ACTIONS
             if letters != NEXT
         ),

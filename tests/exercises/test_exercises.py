@@ -21,6 +21,7 @@ from course_lib.exercises import (
     Verdict,
     chapter_01,
     chapter_02,
+    chapter_06,
     check,
     judge,
     progress,
@@ -29,6 +30,7 @@ from course_lib.exercises.chapter_04 import REPORT, balance, contextual, ses_slo
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
 from course_lib.mixed.result import lmer
+from course_lib.reshape import within_between
 from course_lib.simulate import GrowthDesign, simulate_growth
 
 RIGHT = 12.3456
@@ -540,6 +542,29 @@ def test_printed_digits_of_chapter_2_are_enough():
     for name, answers in (("2.3", (69.6, 70)), ("2.5", (0.19, 0.193))):
         for answer in answers:
             assert judge(by_id[name], answer).correct is True
+
+
+def test_judgements_of_chapter_6_rest_on_facts():
+    survey = within_between(load("hsb82"), "ses", by="school")
+    right = f"{chapter_06.STEPS[3]} + (ses_within | school)"
+    fit = lmer(f"mAch ~ {right}", survey)
+    steeper = fit.fixed_table().loc["ses_within:sector[T.Public]"]
+    assert steeper["lower"] > 0  # sentence C
+    between = fit.fe_params["ses_between"]
+    assert between == pytest.approx(5.3, abs=0.05)
+    assert fit.fe_params["ses_within"] < 0.5 * between  # sentence D
+    by_hand = 100 * (1 - 1.54**2 / 2.95**2)  # from the printed table
+    by_id = {exercise.id: exercise for exercise in chapter_06.EXERCISES}
+    for name, answer in (("6.2", by_hand), ("6.4", 0.321 / 0.051), ("6.3", "E, C")):
+        assert judge(by_id[name], answer).correct is True
+
+
+def test_winner_of_the_forecast_of_exercise_6_1_is_another():
+    rmse = {
+        formula: chapter_06.rms(chapter_06.forecast_misses(formula))
+        for formula in (chapter_06.LEVEL, chapter_06.SLOPE)
+    }
+    assert rmse[chapter_06.LEVEL] < rmse[chapter_06.SLOPE]
 
 
 def wrong_answers(exercise):
