@@ -1,4 +1,4 @@
-r"""Whether a search ended at the optimum, and whether it would have without standard units.
+r"""Whether a search ended at the optimum.
 
 A fit is found by searching the profiled deviance d(θ). Four things are asked of it: that the
 gradient has vanished, that the surface is curved upwards in every direction, that θ does not
@@ -9,19 +9,12 @@ optimisers end at the same place. All are asked in standard units (see
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from course_lib.errors import (
-    check_finite,
-    check_flag,
-    course_error,
-)
-from course_lib.mixed.cross_products import CrossProducts, FactorArrays, cross_products
+from course_lib.errors import check_flag
+from course_lib.mixed.cross_products import CrossProducts
 from course_lib.mixed.deviance import (
     deviance_and_gradient,
     diagonal,
@@ -34,13 +27,9 @@ from course_lib.mixed.result import LmerResult, check_fit, lmer
 from course_lib.mixed.search import SINGULAR
 
 __all__ = [
-    "ScaleReport",
     "all_optimizers",
     "check_convergence",
-    "deviance_at",
-    "optimizer_trace",
     "random_effects_pca",
-    "scale_report",
 ]
 
 GRADIENT = 2e-3  # lme4's check.conv.grad
@@ -219,218 +208,6 @@ def random_effects_pca(fit: LmerResult, scaled: bool = True) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-@dataclass(frozen=True, eq=False)
-class ScaleReport:
-    """How well scaled a model is, as given and in the units of the search.
-
-    Attributes
-    ----------
-    columns : DataFrame
-        One row per column of the fixed part and of each grouping factor: part, column, mean,
-        sd, offset (|mean| / sd; NaN for a constant column).
-    conditions : DataFrame
-        One row per part: condition (largest over smallest singular value of its columns; digits
-        are lost when its square nears 1e16) and condition_scaled, after the internal scaling.
-    """
-
-    columns: pd.DataFrame
-    conditions: pd.DataFrame
-
-
-def scale_report(formula: str, data: pd.DataFrame) -> ScaleReport:
-    """Report spread and offset of each column, and condition numbers before and after scaling.
-
-    Parameters
-    ----------
-    formula : str
-        As for `course_lib.mixed.result.lmer`.
-    data : DataFrame
-        One row per observation.
-
-    Returns
-    -------
-    ScaleReport
-
-    Raises
-    ------
-    CourseError
-        As `lmer` does, for a model that cannot be fitted.
-
-    Examples
-    --------
-    >>> from course_lib import load
-    >>> report = scale_report("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
-    >>> list(report.conditions.index)
-    ['fixed', 'Subject']
-
-    See Also
-    --------
-    check_convergence : Whether the search ended at the optimum.
-    """
-    fit = lmer(formula, data)
-    frame, standardised = fit.frame, fit.standardised
-    parts = [("fixed", frame.fixed_names, frame.X, standardised.X)] if frame.X.size else []
-    for factor, scaled in zip(frame.factors, standardised.factors, strict=True):
-        parts.append((factor.name, factor.terms, factor.columns, scaled.columns))
-    columns, conditions = [], []
-    for part, names, before, after in parts:
-        mean, sd = before.mean(axis=0), before.std(axis=0)
-        sd[np.ptp(before, axis=0) == 0] = 0.0
-        with np.errstate(divide="ignore"):
-            offset = np.where(sd > 0, np.abs(mean) / sd, np.nan)
-        table = {"part": part, "column": names, "mean": mean, "sd": sd, "offset": offset}
-        columns.append(pd.DataFrame(table))
-        conditions.append((part, np.linalg.cond(before), np.linalg.cond(after)))
-    names = ["part", "condition", "condition_scaled"]
-    return ScaleReport(
-        columns=pd.concat(columns, ignore_index=True),
-        conditions=pd.DataFrame(conditions, columns=names).set_index("part"),
-    )
-
-
-def optimizer_trace(
-    formula: str, data: pd.DataFrame, scaled: bool = True, reml: bool = True
-) -> pd.DataFrame:
-    """Follow the search for θ, evaluation by evaluation.
-
-    The search is L-BFGS with the exact gradient from Λ = I, plainer than that of `lmer`, which
-    begins with Fisher scoring and ends at the same place. With ``scaled=False`` it works on the
-    columns as they stand in the data, which `lmer` never does; where such a search ends on
-    badly scaled data depends on rounding, and so on the machine.
-
-    Parameters
-    ----------
-    formula : str
-        As for `course_lib.mixed.result.lmer`.
-    data : DataFrame
-        One row per observation.
-    scaled : bool
-        In standard units.
-    reml : bool
-        REML criterion instead of the ML deviance.
-
-    Returns
-    -------
-    DataFrame
-        One row per evaluation: deviance (in the units of the data), excess (over the optimum
-        that `lmer` finds), gradient_norm (with respect to the θ that is searched), then that θ
-        entry by entry. An evaluation that breaks down (a matrix no longer positive definite in
-        floating point) is the last row, with NaN. ``attrs["ending"]`` says how the search
-        ended.
-
-    Raises
-    ------
-    CourseError
-        As `lmer` does, for a model that cannot be fitted; if `scaled` is neither True nor
-        False.
-
-    Examples
-    --------
-    >>> from course_lib import load
-    >>> trace = optimizer_trace("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
-    >>> bool(abs(trace["excess"].iloc[-1]) < 1e-6)
-    True
-
-    See Also
-    --------
-    deviance_at : The surface that it walks on.
-    """
-    check_flag("scaled", scaled)
-    fit = lmer(formula, data, reml)
-    products, shift = _problem(fit, scaled)
-    start, evaluations = diagonal(products.masks).astype(float), []
-
-    def objective(theta):
-        evaluations.append([np.nan, np.nan, np.nan, *theta])
-        deviance, gradient = deviance_and_gradient(theta, products, fit.reml)
-        if np.isnan(deviance):
-            raise np.linalg.LinAlgError("Matrix is not positive definite")
-        excess = deviance + shift - fit.deviance
-        evaluations[-1][:3] = deviance + shift, excess, np.linalg.norm(gradient)
-        size = max(products.n_levels)
-        return deviance / size, gradient / size
-
-    try:
-        # What overflows on the way down is part of what is shown.
-        with np.errstate(all="ignore"):
-            found = minimize(objective, start, jac=True, method="L-BFGS-B", options=LBFGS)
-        ending = str(found.message)
-    except np.linalg.LinAlgError as error:
-        ending = f"broke down: {error}"
-    names = [f"theta{k}" for k in range(products.n_theta)]
-    trace = pd.DataFrame(evaluations, columns=["deviance", "excess", "gradient_norm", *names])
-    trace.index = pd.RangeIndex(1, len(trace) + 1, name="evaluation")
-    trace.attrs["ending"] = ending
-    return trace
-
-
-def deviance_at(
-    formula: str, data: pd.DataFrame, theta: object, scaled: bool = True, reml: bool = True
-) -> np.ndarray:
-    """Evaluate the deviance at given θ, to draw the surface that `optimizer_trace` walks on.
-
-    Parameters
-    ----------
-    formula : str
-        As for `course_lib.mixed.result.lmer`.
-    data : DataFrame
-        One row per observation.
-    theta : array_like, shape (..., n_theta)
-        Free entries of Λ, column by column, in standard units or (``scaled=False``) in those of
-        the data.
-    scaled : bool
-        In standard units.
-    reml : bool
-        REML criterion instead of the ML deviance.
-
-    Returns
-    -------
-    ndarray, shape (...)
-        In the units of the data; NaN where the evaluation breaks down in floating point.
-
-    Raises
-    ------
-    CourseError
-        As `lmer` does, for a model that cannot be fitted; if `theta` is not finite or
-        its last axis has not one entry per free entry of Λ.
-
-    Examples
-    --------
-    >>> from course_lib import load
-    >>> formula = "Reaction ~ Days + (1 | Subject)"
-    >>> deviance_at(formula, load("sleepstudy"), [[0.0], [1.0]]).round(1).tolist()
-    [1893.7, 1787.4]
-
-    See Also
-    --------
-    optimizer_trace : The walk on this surface.
-    """
-    check_flag("scaled", scaled)
-    theta = check_finite("theta", theta)
-    fit = lmer(formula, data, reml)
-    products, shift = _problem(fit, scaled)
-    if theta.shape[-1:] != (products.n_theta,):
-        rule = f"must have the {products.n_theta} free entries of Λ along its last axis"
-        advice = "Stack a grid with numpy.stack([...], axis=-1)."
-        raise course_error("theta", rule, f"shape {theta.shape}", advice)
-    deviances = np.full(theta.shape[:-1], np.nan)
-    for place in np.ndindex(deviances.shape):
-        with contextlib.suppress(np.linalg.LinAlgError), np.errstate(all="ignore"):
-            deviances[place] = shift + deviance_and_gradient(theta[place], products, reml)[0]
-    return deviances
-
-
-def _problem(fit: LmerResult, scaled: bool) -> tuple[CrossProducts, float]:
-    """Cross-products in standard or in raw units, and what turns d into units of the data."""
-    if scaled:
-        return fit.standardised.products, float(fit.standardised.jacobian(fit.reml)[0])
-    factors = tuple(
-        FactorArrays(factor.codes, len(factor.keys), factor.columns, factor.mask)
-        for factor in fit.frame.factors
-    )
-    return cross_products(fit.frame.X, fit.frame.y, factors), 0.0
-
-
 def all_optimizers(formula: str, data: pd.DataFrame, reml: bool = True) -> pd.DataFrame:
     """Fit by several SciPy optimisers, all from Λ = I in standard units; lme4's ``allFit``.
 
@@ -467,7 +244,8 @@ def all_optimizers(formula: str, data: pd.DataFrame, reml: bool = True) -> pd.Da
     check_convergence : Four questions about the optimum.
     """
     fit = lmer(formula, data, reml)
-    products, shift = _problem(fit, True)
+    products = fit.standardised.products
+    shift = float(fit.standardised.jacobian(fit.reml)[0])  # into the units of the data
     rows = []
     for name in OPTIMIZERS:
         found = _search(name, products, fit.reml)

@@ -1,36 +1,33 @@
-"""Exercises of chapter 6: pooling, origins, units, and the engine."""
+"""Exercises of chapter 6: forecasts, school variances, zero, and messages."""
 
 from __future__ import annotations
 
 import functools
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 
 from course_lib.datasets import load
-from course_lib.diagnostics.convergence import deviance_at
 from course_lib.exercises.checker import Exercise, Mistake
-from course_lib.mixed.cross_products import FactorArrays, cross_products
-from course_lib.mixed.deviance import deviance_and_gradient, solve
 from course_lib.mixed.result import LmerResult, lmer
+from course_lib.reshape import within_between
 
 __all__ = ["EXERCISES"]
 
 SLOPE = "Reaction ~ Days + (Days | Subject)"
 LEVEL = "Reaction ~ Days + (1 | Subject)"
+FIRST_HIDDEN = 5  # exercise 6.1
+MIDDLE = 11  # exercise 6.4: the zero of the chapter's right-hand ellipse
 
 # 6.1: a forecast.
 
-FIRST_HIDDEN = 5
 
-
-def forecast_misses(
-    formula: str = SLOPE, random: bool = True, leak: bool = False, reml: bool = True
-) -> pd.Series:
+def forecast_misses(formula: str = SLOPE, random: bool = True, leak: bool = False) -> pd.Series:
     """Return the misses (ms) on the late days of a model fitted to the early ones."""
     sleep = load("sleepstudy")
     late = sleep["Days"] >= FIRST_HIDDEN
-    fit = lmer(formula, sleep if leak else sleep[~late], reml)
+    fit = lmer(formula, sleep if leak else sleep[~late])
     return fit.predict(sleep[late], random=random) - sleep.loc[late, "Reaction"]
 
 
@@ -61,115 +58,102 @@ def in_sample_misses() -> pd.Series:
     return lmer(SLOPE, sleep[sleep["Days"] < FIRST_HIDDEN]).resid
 
 
-# 6.2: the age at which level and slope are uncorrelated.
+# 6.2: what sector and mean SES leave of the schools' variances.
 
-MIDDLE = 11  # the origin that the chapter takes as the middle of the ages
+STEPS = {
+    1: "ses_within",
+    2: "ses_within * sector",
+    3: "ses_within * (sector + ses_between)",
+}
+
+
+@functools.cache
+def school_sd(step: int, term: str = "Intercept") -> float:
+    """Return the sd of the schools' levels or slopes that a step leaves."""
+    survey = within_between(load("hsb82"), "ses", by="school")
+    return lmer(f"mAch ~ {STEPS[step]} + (ses_within | school)", survey).sd("school", term)
+
+
+def fall(first: int = 1, last: int = 3, term: str = "Intercept", power: int = 2) -> float:
+    """Return by how many per cent the variance (power 2) or the sd (power 1) falls."""
+    return 100 * (1 - (school_sd(last, term) / school_sd(first, term)) ** power)
+
+
+# 6.3: what the school model permits one to say.
+
+PERMITTED = "CE"
+NOT_PERMITTED = {
+    "A": "sentence A says what a change would do. Families choose schools, and the survey "
+    "changed none. Which word of A claims a cause?",
+    "B": "sentence B takes an interval that contains zero for a proof of zero. What is its "
+    "upper end?",
+    "D": "sentence D compares students of one school, but 5.3 belongs to the mean SES of "
+    "schools. Which coefficient compares two students of one school?",
+}
+PAIRS = tuple("".join(pair) for pair in combinations("ABCDE", 2))
+
+
+def why_not(pair: str) -> str:
+    """Return the hint for a wrong pair: why each sentence in it is not permitted."""
+    reasons = [NOT_PERMITTED[letter] for letter in pair if letter in NOT_PERMITTED]
+    kept = [letter for letter in pair if letter in PERMITTED]
+    return " And ".join(reasons) + (f" Sentence {kept[0]} is permitted." if kept else "")
+
+
+# 6.4: the age at which level and slope are uncorrelated.
+
+
+@functools.cache
+def skull_fit(reml: bool = True) -> LmerResult:
+    """Fit the children's distances."""
+    return lmer("distance ~ age + (age | Subject)", load("orthodont"), reml=reml)
+
+
+def skull_covariance(reml: bool = True) -> pd.DataFrame:
+    """Return the covariance matrix of the children's levels (age 0) and slopes."""
+    return skull_fit(reml).cov_re["Subject"]
 
 
 def uncorrelated_age(covariance: pd.DataFrame) -> float:
-    """Return the origin that makes the covariance of level and slope zero."""
+    """Return the zero that makes the covariance of level and slope zero."""
     return float(-covariance.iloc[0, 1] / covariance.iloc[1, 1])
 
 
-@functools.cache
-def skull_fit(
-    random: str = "age",
-    bar: str = "|",
-    reml: bool = True,
-    fixed: str = "age",
-    without: str = "",
-) -> LmerResult:
-    """Fit the children's skulls, of all children or of all but one."""
-    formula = f"distance ~ {fixed} + ({random} {bar} Subject)"
-    skulls = load("orthodont")
-    return lmer(formula, skulls[skulls["Subject"] != without], reml=reml)
+# 6.5: what to do next.
+
+NEXT = "RORK"
+# Why each wrong letter fails, request by request.
+FAILS: tuple[dict[str, str], ...] = (
+    {
+        "O": "with numbers up to 900,000 every optimiser walks on the same bad landscape. What "
+        "is cheaper?",
+        "K": "the edge may be where the search was lost, as with the hours.",
+    },
+    {
+        "R": "from −4 to 4 the unit and the zero are fine already.",
+        "K": "first find out if the search has arrived.",
+    },
+    {
+        "O": "per metre a slope is a very small number. What is cheaper than other searches?",
+        "K": "no message is no proof, and per metre a slope prints as zero.",
+    },
+    {
+        "R": "from −4 to 4 the unit and the zero are fine already.",
+        "O": "six optimisers have agreed already. So zero is the best estimate; what else do "
+        "seven clinics allow?",
+    },
+)
+ACTIONS = tuple("".join(letters) for letters in product("ROK", repeat=4))
 
 
-def skull_covariance(reml: bool = True, without: str = "") -> pd.DataFrame:
-    """Return the covariance matrix of the children's levels (age 0) and slopes."""
-    return skull_fit(reml=reml, without=without).cov_re["Subject"]
-
-
-# 6.3: days in hours.
-
-PARTS = ["slope", "variance", "correlation", "t", "reml_rise"]
-
-
-@functools.cache
-def numbers_in(unit: float, reml: bool = True) -> pd.Series:
-    """Return the five numbers of the sleep study with a day counted as `unit`."""
-    sleep = load("sleepstudy")
-    fit = lmer(SLOPE, sleep.assign(Days=sleep["Days"] * unit), reml=reml)
-    variance, correlation = fit.cov_re["Subject"].loc["Days", "Days"], fit.varcorr()["sdcor"][2]
-    slope = fit.fe_params["Days"]
-    values = [slope, variance, correlation, slope / fit.bse_fe["Days"], fit.deviance]
-    return pd.Series(values, PARTS)
-
-
-def change_to_hours(before: float = 1, after: float = 24, reml: bool = True) -> pd.Series:
-    """Return four factors and the rise of the criterion."""
-    old, new = numbers_in(before, reml), numbers_in(after, reml)
-    changed = new / old
-    changed["reml_rise"] = new["reml_rise"] - old["reml_rise"]
-    return changed
-
-
-# 6.4: the REML criterion at a given θ.
-
-THETA = np.array([1.0, 0.0, 1.0])
-
-
-@functools.cache
-def reml_parts() -> dict[str, float]:
-    """Return the parts of the REML criterion at THETA, in the units of the data."""
-    frame = lmer(SLOPE, load("sleepstudy")).frame
-    factors = tuple(
-        FactorArrays(f.codes, len(f.keys), f.columns, f.mask) for f in frame.factors
-    )
-    products = cross_products(frame.X, frame.y, factors)
-    found = solve(THETA[None], products, True, random=False)
-    n, p = frame.X.shape
-    return {
-        "n": n,
-        "p": p,
-        "r2": found.sigma[0] ** 2 * (n - p),
-        "L_X": -np.linalg.slogdet(found.unscaled_cov_beta[0])[1] / 2,
-        "criterion": deviance_and_gradient(THETA, products, True)[0],
-    }
-
-
-def changed_last_term(rows: int = 0, root: bool = False) -> float:
-    """Return the criterion with `rows` in place of n - p, or with r in place of r²."""
-    part = reml_parts()
-    left = part["n"] - part["p"]
-
-    def last(rows, rest):
-        return rows * (1 + np.log(2 * np.pi * rest / rows))
-
-    rest = np.sqrt(part["r2"]) if root else part["r2"]
-    return part["criterion"] - last(left, part["r2"]) + last(rows or left, rest)
-
-
-def engine(theta: np.ndarray = THETA, unit: float = 1, reml: bool = True) -> float:
-    """Return the criterion at θ with a day counted as `unit`, not in standard units."""
-    sleep = load("sleepstudy")
-    counted = sleep.assign(Days=sleep["Days"] * unit)
-    return float(deviance_at(SLOPE, counted, theta, scaled=False, reml=reml))
-
-
-# 6.5: dropping the random curvature.
-
-CURVE = "age + I(age**2)"
-
-
-def dropped(
-    random: str = "age", bar: str = "|", reml: bool = True, fixed: str = CURVE
-) -> pd.Series:
-    """Return rise of the criterion and parameters saved against the random parabola."""
-    large, small = skull_fit(CURVE, reml=reml, fixed=CURVE), skull_fit(random, bar, reml, fixed)
-    return pd.Series(
-        {"rise": small.deviance - large.deviance, "saved": large.npar - small.npar}
-    )
+def why_not_next(letters: str) -> str:
+    """Return why each wrong letter fails."""
+    parts = [
+        f"request {place + 1}: {FAILS[place][letter]}"
+        for place, letter in enumerate(letters)
+        if letter != NEXT[place]
+    ]
+    return "look again at " + " And at ".join(parts)
 
 
 EXERCISES = (
@@ -179,14 +163,9 @@ EXERCISES = (
         "days 0 to 4, predicting with the random effects?",
         right=lambda: rms(forecast_misses()),
         success="that is the size of a typical miss of this forecast, much larger than when "
-        "random days are hidden. And the side question: is the winner the same, and by more "
-        "than chance?",
+        "random days are hidden. And the side question: is the winner the same?",
         tolerance=0.005,
         mistakes=(
-            Mistake(
-                lambda: rms(forecast_misses(reml=False)),
-                "that is the forecast of the ML fit; the question asks for REML.",
-            ),
             Mistake(
                 lambda: rms(forecast_misses(LEVEL)),
                 "that model gives all people the same slope. Look at the bracket.",
@@ -215,10 +194,6 @@ EXERCISES = (
                 "all hidden rows.",
             ),
             Mistake(
-                lambda: rms(forecast_misses()) ** 2,
-                "that is in ms². The R of RMSE is missing.",
-            ),
-            Mistake(
                 lambda: forecast_misses().abs().mean(),
                 "that is the mean absolute miss. Square, average, take the root.",
             ),
@@ -226,13 +201,68 @@ EXERCISES = (
     ),
     Exercise(
         id="6.2",
+        question="By how many per cent does the variance of the schools' levels fall from "
+        "step 1 to step 3?",
+        right=fall,
+        success="such a share is often reported as 'variance explained between schools'. It "
+        "says nothing about students within a school: the residual variance has not moved.",
+        mistakes=(
+            Mistake(
+                lambda: fall(power=1),
+                "that is the fall of the standard deviation. The variance is its square.",
+            ),
+            Mistake(
+                lambda: 100 - fall(),
+                "that is the share that is left. How much has gone?",
+            ),
+            Mistake(
+                lambda: fall(term="ses_within"),
+                "that is the variance of the slopes. The question is about the levels.",
+            ),
+            Mistake(
+                lambda: fall(first=2),
+                "that is the fall from step 2. Where does the question start?",
+            ),
+            Mistake(
+                lambda: fall(last=2),
+                "that is the fall up to step 2. Where does the question end?",
+            ),
+            Mistake(
+                lambda: 100 * ((school_sd(1) / school_sd(3)) ** 2 - 1),
+                "you divided by the variance of step 3. A fall is a share of the start.",
+            ),
+            Mistake(
+                lambda: school_sd(1) ** 2 - school_sd(3) ** 2,
+                "that is the fall in squared points. Divide it by the start.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="6.3",
+        question="Which two sentences about the schools do the fits permit?",
+        right=lambda: PERMITTED,
+        success="C compares schools, E speaks of a prediction that was tried. Neither says "
+        "what would happen if something were changed.",
+        kind="choice",
+        options=PAIRS,
+        wanted="two letters from A to E",
+        mistakes=tuple(
+            Mistake(functools.partial(str, pair), why_not(pair))
+            for pair in PAIRS
+            if pair != PERMITTED
+        ),
+    ),
+    Exercise(
+        id="6.4",
         question="At which age are the children's level and slope uncorrelated (REML)?",
         right=lambda: uncorrelated_age(skull_covariance()),
-        success="there the ellipse stands upright, and `||` would be the same model as `|`.",
+        success="with zero there the ellipse stands upright, and `||` would be the same model "
+        "as `|`. As an estimate it is very uncertain.",
         mistakes=(
             Mistake(
                 lambda: -uncorrelated_age(skull_covariance()),
-                "check the sign: in the chapter's figure, where does the curve cross zero?",
+                "check the sign: the correlation is negative at birth and positive at 11. "
+                "Where must it be zero?",
             ),
             Mistake(
                 lambda: uncorrelated_age(skull_covariance(reml=False)),
@@ -250,180 +280,31 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: uncorrelated_age(skull_covariance()) - MIDDLE,
-                "is that counted from the middle of the ages? The question asks for an age, "
-                "counted from birth.",
+                "is that counted from age 11? The question asks for an age.",
+            ),
+            Mistake(
+                lambda: uncorrelated_age(skull_covariance()) + MIDDLE,
+                "you added 11 to a covariance that was counted from birth already.",
             ),
             Mistake(
                 lambda: MIDDLE,
-                "that is the middle of the ages. Centring there does not make level and slope "
-                "uncorrelated: look at the sign of the correlation there.",
-            ),
-            Mistake(
-                lambda: load("orthodont")["age"].min(),
-                "that is the first visit. What was the correlation there?",
-            ),
-            Mistake(
-                lambda: uncorrelated_age(skull_covariance(without="M13")),
-                "that is without boy M13. The question is about all children.",
-            ),
-            Mistake(
-                lambda: 1 / uncorrelated_age(skull_covariance()),
-                "your fraction is upside down. The answer is an age in years.",
-            ),
-        ),
-    ),
-    Exercise(
-        id="6.3",
-        question="Days in hours: by which factor do slope, variance of the slopes, correlation "
-        "and t change, and by how much does the REML criterion rise?",
-        right=change_to_hours,
-        success="what has a unit of 1/time is divided by 24, once for each 1/time; what has no "
-        "unit stays. The REML criterion rises by 2 log 24, because it contains the size of X, "
-        "so compare REML criteria only in equal units.",
-        kind="mapping",
-        tolerance=0.025,
-        mistakes=(
-            Mistake(
-                lambda: change_to_hours() ** [1, 0.5, 1, 1, 1],
-                "'variance' changes like a standard deviation in your answer.",
-            ),
-            Mistake(
-                lambda: change_to_hours() ** [-1, -1, 1, 1, 1],
-                "is the slowing per hour larger or smaller than that per day?",
-            ),
-            Mistake(
-                lambda: change_to_hours(24, 1),
-                "you went from hours to days. The question goes the other way.",
-            ),
-            Mistake(
-                lambda: change_to_hours(reml=False).round(9),  # the rise is exactly zero
-                "four are right. 'reml_rise' is that of the ML deviance, which stays.",
-            ),
-            Mistake(
-                lambda: change_to_hours() * [1, 1, 1, 1, 0.5],
-                "'reml_rise' is that of the log-likelihood. The criterion has a factor 2.",
-            ),
-            Mistake(
-                lambda: change_to_hours() * [1, 1, 1, 1, -1],
-                "check the sign of 'reml_rise'.",
-            ),
-            Mistake(
-                lambda: change_to_hours() * [1, 1, 1 / 24, 1, 1],
-                "a correlation has no unit. Does it change?",
-            ),
-            Mistake(
-                lambda: change_to_hours() * [1, 1, 1, 1 / 24, 1],
-                "the slope changes and its standard error with it. What about their ratio?",
-            ),
-        ),
-    ),
-    Exercise(
-        id="6.4",
-        question="What is the REML criterion of the sleep study (days) at θ = (1, 0, 1)?",
-        right=lambda: reml_parts()["criterion"],
-        success="minimise it, and it ends at lmer's REML criterion.",
-        tolerance=4e-5,
-        wanted="the REML criterion from the sums in days, with at least one decimal",
-        mistakes=(
-            Mistake(
-                lambda: engine(reml=False),
-                "that is the ML deviance. Two things change.",
-            ),
-            Mistake(
-                lambda: round(reml_parts()["criterion"]),
-                "as far as one can see that is right; give at least one decimal.",
-            ),
-            Mistake(
-                lambda: round(changed_last_term(root=True), 1),
-                "the last term has r in place of its square: the last entry of L is r.",
-            ),
-            Mistake(
-                lambda: engine(unit=24),
-                "those are the sums in hours. The question is about days.",
-            ),
-            Mistake(
-                lambda: engine(THETA[[0, 2, 1]]),
-                "look at the order of θ: which entries of Λ are 1?",
-            ),
-            Mistake(
-                lambda: reml_parts()["criterion"] - 2 * reml_parts()["L_X"],
-                "the term with L_X is missing.",
-            ),
-            Mistake(
-                lambda: reml_parts()["criterion"] - reml_parts()["L_X"],
-                "the term with L_X is there only once. (slogdet(L_X) is the log of |L_X|, not "
-                "of its square.)",
-            ),
-            Mistake(
-                lambda: reml_parts()["criterion"] + np.log(reml_parts()["r2"]),
-                "you took the determinant of all of L. L_X leaves out a row and a column.",
-            ),
-            Mistake(
-                lambda: -reml_parts()["criterion"] / 2,
-                "that is the log-likelihood. The criterion is −2 times as large.",
-            ),
-            Mistake(
-                lambda: changed_last_term(reml_parts()["n"]),
-                "the term with L_X is right; count the rows again, in both places.",
-            ),
-            Mistake(
-                lambda: deviance_at(SLOPE, load("sleepstudy"), THETA),
-                "that is at this θ in standard units. Here Z is in days.",
-            ),
-            Mistake(
-                lambda: lmer(SLOPE, load("sleepstudy")).deviance,
-                "that is the minimum. The question is about one given θ.",
+                "that is the middle of the ages. Look at the correlation there.",
             ),
         ),
     ),
     Exercise(
         id="6.5",
-        question="How much does the REML criterion rise without the random curvature, and how "
-        "many parameters does that save?",
-        right=dropped,
-        success="next to nothing is lost for three parameters: these data cannot show how "
-        "children differ in curvature. That is no proof that they do not.",
-        kind="mapping",
-        tolerance=0.008,
-        mistakes=(
-            Mistake(
-                lambda: dropped(reml=False),
-                "'rise' is that of the ML deviance, or has one decimal only. Give at least two "
-                "decimals, by REML.",
-            ),
-            Mistake(
-                lambda: dropped() - [2 * dropped()["saved"], 0],
-                "'rise' is a difference of AIC. The criterion has no price for parameters.",
-            ),
-            Mistake(
-                lambda: dropped() * [-1, 1],
-                "the smaller model cannot fit better: check the sign of 'rise'.",
-            ),
-            Mistake(
-                lambda: dropped() * [0.5, 1],
-                "'rise' is that of the log-likelihood. The criterion has a factor 2.",
-            ),
-            Mistake(
-                lambda: pd.Series({"rise": dropped()["rise"], "saved": 1}),
-                "'saved': a third random effect has a variance; what else?",
-            ),
-            Mistake(
-                lambda: pd.Series({"rise": dropped()["rise"], "saved": 2}),
-                "'saved': you counted only the covariances, or forgot one of them.",
-            ),
-            Mistake(
-                lambda: pd.Series({"rise": dropped()["rise"], "saved": 4}),
-                "'saved': the fixed curvature stays, so it is not saved.",
-            ),
-            Mistake(
-                lambda: pd.Series({"rise": dropped(fixed="age")["rise"], "saved": 3}),
-                "you dropped the fixed curvature as well. REML criteria of different fixed "
-                "parts cannot be compared.",
-            ),
-            Mistake(
-                lambda: dropped(CURVE, "||"),
-                "you dropped the covariances and kept the variance of the curvature.",
-            ),
+        question="What should each of the four people do next?",
+        right=lambda: NEXT,
+        success="units first, then the search, and only then the model. And an estimate of "
+        "zero is reported with what else is possible.",
+        kind="choice",
+        options=ACTIONS,
+        wanted="four letters, each R, O or K",
+        mistakes=tuple(
+            Mistake(functools.partial(str, letters), why_not_next(letters))
+            for letters in ACTIONS
+            if letters != NEXT
         ),
     ),
 )

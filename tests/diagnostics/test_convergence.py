@@ -15,10 +15,7 @@ from course_lib.diagnostics.convergence import (
     OPTIMIZERS,
     all_optimizers,
     check_convergence,
-    deviance_at,
-    optimizer_trace,
     random_effects_pca,
-    scale_report,
 )
 from course_lib.errors import CourseError
 from course_lib.mixed.deviance import deviance_and_gradient
@@ -127,125 +124,6 @@ def test_checks_do_not_depend_on_units_or_origin(sleep, sleep_fit):
     assert random_effects_pca(other, scaled=False)["share"].iloc[1] < 1e-10
 
 
-def test_scale_report_measures_the_columns(sleep):
-    report = scale_report(SLOPE, sleep)
-    assert list(report.columns.part) == ["fixed", "fixed", "Subject", "Subject"]
-    days = report.columns.iloc[1]
-    assert days["mean"] == 4.5
-    assert days["sd"] == pytest.approx(np.sqrt(8.25), rel=1e-14)
-    assert days["offset"] == pytest.approx(4.5 / np.sqrt(8.25), rel=1e-14)
-    assert np.isnan(report.columns.offset[0])  # the intercept has no spread
-    # condition number of [1, x] with mean m and variance v: roots of t² - (1 + m² + v)t + v
-    trace, det = 1 + 4.5**2 + 8.25, 8.25
-    roots = np.roots([1, -trace, det])
-    expected = np.sqrt(roots.max() / roots.min())
-    np.testing.assert_allclose(report.conditions.condition, expected, rtol=1e-12)
-    np.testing.assert_allclose(report.conditions.condition_scaled, 1, rtol=1e-12)
-
-
-def test_milliseconds_ruin_the_raw_condition_number_and_not_the_scaled_one(sleep):
-    conditions = scale_report(SLOPE, sleep.assign(Days=sleep.Days * MILLISECONDS)).conditions
-    # its square, 7e17, is beyond the 1e16 of double precision
-    assert (conditions.condition > 1e8).all()
-    np.testing.assert_allclose(conditions.condition_scaled, 1, rtol=1e-9)
-
-
-def test_offset_alone_ruins_the_raw_condition_number(sleep):
-    report = scale_report(SLOPE, sleep.assign(Days=sleep.Days + 1e6))
-    assert report.columns.offset[1] > 1e5
-    assert (report.conditions.condition > 1e10).all()
-    np.testing.assert_allclose(report.conditions.condition_scaled, 1, rtol=1e-6)
-
-
-# ---- the path of the search ------------------------------------------------------------------
-
-
-def test_scaled_trace_is_the_same_in_every_unit(sleep):
-    days = optimizer_trace(SLOPE, sleep)
-    milliseconds = optimizer_trace(SLOPE, sleep.assign(Days=sleep.Days * MILLISECONDS))
-    assert len(days) == len(milliseconds) <= 20
-    # rounding of a condition number of 1e9 is amplified on the way, and gone at the end
-    np.testing.assert_allclose(milliseconds.excess, days.excess, atol=1e-4)
-    for trace in (days, milliseconds):
-        assert abs(trace.excess.iloc[-1]) < CRITERION
-        assert trace.gradient_norm.iloc[-1] < 1e-3
-        assert trace.attrs["ending"].startswith("CONVERGENCE")
-    assert list(days.columns[3:]) == ["theta0", "theta1", "theta2"]
-    assert list(days.iloc[0, 3:]) == [1, 0, 1]
-
-
-@pytest.mark.parametrize("reml", [True, False])
-@pytest.mark.parametrize(
-    ("formula", "name"),
-    [(SLOPE, "sleepstudy"), ("diameter ~ 1 + (1 | plate) + (1 | sample)", "penicillin")],
-)
-def test_trace_has_a_row_for_each_evaluation(formula, name, reml):
-    trace = optimizer_trace(formula, load(name), reml=reml)
-    table = all_optimizers(formula, load(name), reml)  # as SciPy counts them
-    assert len(trace) == trace.index[-1] == table.loc["L-BFGS-B", "n_evaluations"]
-
-
-def test_scaled_and_raw_deviances_are_in_the_same_units(sleep):
-    ends = [optimizer_trace(SLOPE, sleep, scaled).deviance.iloc[-1] for scaled in (True, False)]
-    np.testing.assert_allclose(ends, 1743.62827196, atol=CRITERION)
-
-
-@pytest.mark.parametrize("reml", [True, False])
-def test_raw_search_in_days_needs_more_evaluations(sleep, reml):
-    scaled, raw = (optimizer_trace(SLOPE, sleep, s, reml) for s in (True, False))
-    assert abs(raw.excess.iloc[-1]) < CRITERION
-    assert len(raw) > 1.5 * len(scaled)
-
-
-@pytest.mark.parametrize("per_day", [86_400, MILLISECONDS])
-def test_raw_search_breaks_down_in_seconds_and_milliseconds(sleep, per_day):
-    data = sleep.assign(Days=sleep.Days * per_day)
-    raw = optimizer_trace(SLOPE, data, scaled=False)
-    # where it ends depends on rounding; that it does not arrive does not
-    assert not (raw.excess.min() < 0.01)
-    if per_day == MILLISECONDS:  # in seconds it may say that it has arrived
-        assert not raw.attrs["ending"].startswith("CONVERGENCE")
-    assert abs(optimizer_trace(SLOPE, data).excess.iloc[-1]) < CRITERION
-
-
-def test_gradient_norm_is_that_of_the_deviance(sleep):
-    formula = "Reaction ~ Days + (1 | Subject)"
-    trace = optimizer_trace(formula, sleep, scaled=False)
-    y, X = sleep.Reaction.to_numpy(), np.column_stack([np.ones(180), sleep.Days])
-    same = sleep.Subject.to_numpy()[:, None] == sleep.Subject.to_numpy()
-
-    def criterion(theta):
-        V = np.eye(180) + theta**2 * same
-        inverse = np.linalg.inv(V)
-        gram = X.T @ inverse @ X
-        r = y - X @ np.linalg.solve(gram, X.T @ inverse @ y)
-        s2 = r @ inverse @ r / 178
-        dets = np.linalg.slogdet(V)[1] + np.linalg.slogdet(gram)[1]
-        return dets + 178 * (1 + np.log(2 * np.pi * s2))
-
-    theta = trace.theta0.iloc[1]
-    slope = (criterion(theta + 1e-5) - criterion(theta - 1e-5)) / 2e-5
-    assert trace.deviance.iloc[1] == pytest.approx(criterion(theta), abs=1e-8)
-    assert trace.gradient_norm.iloc[1] == pytest.approx(abs(slope), rel=1e-6)
-
-
-@pytest.mark.parametrize("scaled", [True, False])
-def test_surface_carries_the_path(sleep, scaled):
-    trace = optimizer_trace(SLOPE, sleep, scaled)
-    path = trace[["theta0", "theta1", "theta2"]].to_numpy()
-    np.testing.assert_allclose(deviance_at(SLOPE, sleep, path, scaled), trace.deviance)
-    grid = np.stack(np.meshgrid([0.5, 1], [0.0], [0.1, 0.2, 0.3]), axis=-1)
-    surface = deviance_at(SLOPE, sleep, grid, scaled, reml=False)
-    assert surface.shape == (1, 2, 3)
-    assert surface.min() > 1751.939344  # the ML deviance of the design, its minimum
-
-
-def test_raw_surface_in_milliseconds_breaks_down(sleep):
-    data = sleep.assign(Days=sleep.Days * MILLISECONDS)
-    assert np.isnan(deviance_at(SLOPE, data, [1, 0, 1], scaled=False))
-    assert np.isfinite(deviance_at(SLOPE, data, [1, 0, 1]))
-
-
 def test_all_optimizers_give_the_same_effects(sleep, sleep_fit):
     table = all_optimizers(SLOPE, sleep)
     # balanced data: the fixed effects do not depend on θ at all
@@ -329,21 +207,10 @@ def test_not_a_fit_is_refused():
 def test_unknown_options_are_refused(sleep, sleep_fit):
     with pytest.raises(CourseError, match="scaled: must be True or False"):
         random_effects_pca(sleep_fit, scaled="yes")
-    with pytest.raises(CourseError, match="scaled: must be True or False"):
-        optimizer_trace(SLOPE, sleep, scaled="raw")
-    with pytest.raises(CourseError, match="scaled: must be True or False"):
-        deviance_at(SLOPE, sleep, [1, 0, 1], scaled=None)
-    with pytest.raises(CourseError, match="theta: must have the 3 free entries"):
-        deviance_at(SLOPE, sleep, [1, 0])
-    with pytest.raises(CourseError, match="theta: must be finite"):
-        deviance_at(SLOPE, sleep, [1, np.nan, 0])
-    with pytest.raises(CourseError, match="reml: must be True or False"):
-        optimizer_trace(SLOPE, sleep, reml="ML")
     with pytest.raises(CourseError, match="reml: must be True or False"):
         all_optimizers(SLOPE, sleep, reml=None)
 
 
-@pytest.mark.parametrize("function", [scale_report, optimizer_trace, all_optimizers])
 @pytest.mark.parametrize(
     ("formula", "change", "match"),
     [
@@ -356,14 +223,13 @@ def test_unknown_options_are_refused(sleep, sleep_fit):
         (SLOPE, {"Days": np.nan}, "at least one row without missing"),
     ],
 )
-def test_models_that_cannot_be_fitted_are_refused(sleep, function, formula, change, match):
+def test_models_that_cannot_be_fitted_are_refused(sleep, formula, change, match):
     with pytest.raises(CourseError, match=match):
-        function(formula, sleep.assign(**change))
+        all_optimizers(formula, sleep.assign(**change))
 
 
-@pytest.mark.parametrize("function", [scale_report, optimizer_trace, all_optimizers])
-def test_data_that_are_no_frame_are_refused(sleep, function):
+def test_data_that_are_no_frame_are_refused(sleep):
     with pytest.raises(CourseError, match="data: must be a pandas DataFrame"):
-        function(SLOPE, sleep.to_numpy())
+        all_optimizers(SLOPE, sleep.to_numpy())
     with pytest.raises(CourseError, match="data: must have at least one row"):
-        function(SLOPE, sleep.head(0))
+        all_optimizers(SLOPE, sleep.head(0))

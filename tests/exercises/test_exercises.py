@@ -22,6 +22,7 @@ from course_lib.exercises import (
     chapter_01,
     chapter_02,
     chapter_03,
+    chapter_06,
     check,
     judge,
     progress,
@@ -32,7 +33,7 @@ from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
 from course_lib.mixed.compare import exact_rlrt, lr_test
 from course_lib.mixed.result import lmer
-from course_lib.reshape import own_slopes
+from course_lib.reshape import own_slopes, within_between
 from course_lib.simulate import GrowthDesign, simulate_growth
 
 RIGHT = 12.3456
@@ -585,6 +586,29 @@ def test_every_wrong_letter_of_exercise_3_5_has_a_reason():
 def test_a_wrong_count_is_not_asked_for_rows_or_models(count):
     (exercise,) = [one for one in chapter_03.EXERCISES if one.id == "3.1"]
     assert "Which rows" not in judge(exercise, count).message
+
+
+def test_judgements_of_chapter_6_rest_on_facts():
+    survey = within_between(load("hsb82"), "ses", by="school")
+    right = f"{chapter_06.STEPS[3]} + (ses_within | school)"
+    fit = lmer(f"mAch ~ {right}", survey)
+    steeper = fit.fixed_table().loc["ses_within:sector[T.Public]"]
+    assert steeper["lower"] > 0  # sentence C
+    between = fit.fe_params["ses_between"]
+    assert between == pytest.approx(5.3, abs=0.05)
+    assert fit.fe_params["ses_within"] < 0.5 * between  # sentence D
+    by_hand = 100 * (1 - 1.54**2 / 2.95**2)  # from the printed table
+    by_id = {exercise.id: exercise for exercise in chapter_06.EXERCISES}
+    for name, answer in (("6.2", by_hand), ("6.4", 0.321 / 0.051), ("6.3", "E, C")):
+        assert judge(by_id[name], answer).correct is True
+
+
+def test_winner_of_the_forecast_of_exercise_6_1_is_another():
+    rmse = {
+        formula: chapter_06.rms(chapter_06.forecast_misses(formula))
+        for formula in (chapter_06.LEVEL, chapter_06.SLOPE)
+    }
+    assert rmse[chapter_06.LEVEL] < rmse[chapter_06.SLOPE]
 
 
 def wrong_answers(exercise):

@@ -31,6 +31,7 @@ REWRITTEN = (
     "03_random_slope_model",
     "04_data_reshaping",
     "05_visualization",
+    "06_building_the_model",
 )
 
 

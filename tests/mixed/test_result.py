@@ -597,7 +597,7 @@ def test_unknown_names_are_refused(fit, call, message):
         ("weights", [1.0] * 180, "lme4"),
         ("offset", "x", "response"),
         ("control", {}, "all_optimizers"),
-        ("start", [1, 0, 1], "optimizer_trace"),
+        ("start", [1, 0, 1], "check_convergence"),
         ("na_action", "na.omit", "n_dropped"),
         ("subset", "Days > 2", "Filter"),
         ("contrasts", {}, "C\\(sex"),
