@@ -165,8 +165,8 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: expected_negative(public_with_all(), common_slope(schools("Public"))),
-                "the common slope is that of the public schools, but the standard errors "
-                "come from all schools. Take the rows of the public schools first.",
+                "too low: every school has its own standard error, estimated from the rows of "
+                "the public schools alone. Add up the chances of single schools.",
             ),
             Mistake(
                 lambda: len(schools("Public")) - expected_negative(schools("Public")),
