@@ -1,6 +1,7 @@
 """Pictures: a tidy frame and an `ax` in, the same `ax` out; nothing is fitted here."""
 
 from course_lib.plots.assumptions import (
+    envelope_plot,
     memory_plot,
     related_plot,
     spread_plot,
@@ -32,6 +33,7 @@ __all__ = [
     "caterpillar",
     "covariance_ellipse",
     "effect_plot",
+    "envelope_plot",
     "gap_plot",
     "grouped_scatter",
     "interval_plot",

@@ -30,6 +30,7 @@ REWRITTEN = (
     "02_fixed_vs_random_effects",
     "03_random_slope_model",
     "04_data_reshaping",
+    "07_diagnostics",
 )
 
 
