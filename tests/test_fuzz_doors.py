@@ -43,7 +43,9 @@ WIDE = pd.DataFrame({"id": [1, 2, 3], "s1": [1.0, 2.0, 3.0], "s2": [2.0, 3.0, 5.
 LONG = reshape.to_long(WIDE, "s", id="id")
 SCORES = datasets.load("school_growth")
 RECORDS = [{"user": "U1", "orders": [{"id": 7, "price": 2.5}, {"id": 8, "price": 1.0}]}]
-BAND = pd.DataFrame({"x": [0.0, 1.0, 2.0], "lower": -1.0, "upper": 1.0})
+CURVES = pd.DataFrame(
+    {"observed": [0.0, 1.0, 2.0], "median": 0.5, "lower_all": -1.0, "upper_all": 1.0}
+)
 TABLE = FIT.fixed_table().rename(columns=str)
 EFFECTS = pd.DataFrame({"t": [0, 1, 2] * 2, "arm": list("aaabbb"), "estimate": np.arange(6.0)})
 EFFECTS = EFFECTS.assign(lower=EFFECTS.estimate - 1, upper=EFFECTS.estimate + 1)
@@ -101,6 +103,7 @@ CALLS = {
     "varcorr": {"self": FIT},
     "caterpillar": {"table": TABLE, "ax": new_ax},
     "covariance_ellipse": {"cov": SLOPES.cov_re["g"], "ax": new_ax, "x": "Intercept", "y": "t"},
+    "envelope_plot": {"band": CURVES, "ax": new_ax},
     "effect_plot": {"data": EFFECTS, "x": "t", "ax": new_ax, "by": "arm"},
     "grouped_scatter": {"data": DATA, "x": "t", "y": "y", "group": "g", "ax": new_ax},
     "interval_plot": {"data": EFFECTS, "name": "t", "ax": new_ax, "by": "arm"},
@@ -127,7 +130,6 @@ CALLS = {
         "fitted": "x",
         "resid": "y",
         "ax": new_ax,
-        "envelope": BAND,
     },
     "small_multiples": {"data": DATA, "x": "t", "y": "y", "group": "g"},
     "spaghetti": {"data": DATA, "x": "t", "y": "y", "group": "g", "ax": new_ax},
@@ -135,12 +137,11 @@ CALLS = {
     "binned_means": {"fit": FIT},
     "binned_spreads": {"fit": FIT},
     "check_convergence": {"fit": FIT},
+    "check_up": {"fit": FIT, "questions": {"a": modes}, "n_sim": 20, "rng": generator},
     "deviance_at": {"formula": "y ~ x + (1 | g)", "data": DATA, "theta": [1.0]},
     "group_slope_spread": {"fit": FIT},
     "icc": {"fit": FIT},
     "influence": {"fit": FIT},
-    "leverages": {"fit": FIT},
-    "normality_tests": {"fit": FIT},
     "optimizer_trace": {"formula": "y ~ x + (1 | g)", "data": DATA},
     "r2": {"fit": FIT},
     "random_effects_frame": {"fit": FIT},

@@ -310,7 +310,9 @@ def envelope_plot(
     outside = (band["observed"] < low) | (band["observed"] > high)
     draw_marked(ax, at, band["observed"], outside, "outside", colour)
     plain_entries(ax.legend())
-    return label_axes(ax, x if isinstance(x, str) else getattr(x, "name", None) or "x", "", None)
+    return label_axes(
+        ax, x if isinstance(x, str) else getattr(x, "name", None) or "x", "", None
+    )
 
 
 def _matched(argument: str, columns: dict[str, ArrayLike]) -> DataFrame:
