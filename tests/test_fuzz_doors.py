@@ -43,7 +43,9 @@ WIDE = pd.DataFrame({"id": [1, 2, 3], "s1": [1.0, 2.0, 3.0], "s2": [2.0, 3.0, 5.
 LONG = reshape.to_long(WIDE, "s", id="id")
 SCORES = datasets.load("school_growth")
 RECORDS = [{"user": "U1", "orders": [{"id": 7, "price": 2.5}, {"id": 8, "price": 1.0}]}]
-BAND = pd.DataFrame({"x": [0.0, 1.0, 2.0], "lower": -1.0, "upper": 1.0})
+CURVES = pd.DataFrame(
+    {"observed": [0.0, 1.0, 2.0], "median": 0.5, "lower_all": -1.0, "upper_all": 1.0}
+)
 TABLE = FIT.fixed_table().rename(columns=str)
 EFFECTS = pd.DataFrame({"t": [0, 1, 2] * 2, "arm": list("aaabbb"), "estimate": np.arange(6.0)})
 EFFECTS = EFFECTS.assign(lower=EFFECTS.estimate - 1, upper=EFFECTS.estimate + 1)
@@ -101,6 +103,7 @@ CALLS = {
     "varcorr": {"self": FIT},
     "caterpillar": {"table": TABLE, "ax": new_ax},
     "covariance_ellipse": {"cov": SLOPES.cov_re["g"], "ax": new_ax, "x": "Intercept", "y": "t"},
+    "envelope_plot": {"band": CURVES, "ax": new_ax},
     "effect_plot": {"data": EFFECTS, "x": "t", "ax": new_ax, "by": "arm"},
     "interval_plot": {"data": EFFECTS, "name": "t", "ax": new_ax, "by": "arm"},
     "level_slopes": {
@@ -125,7 +128,6 @@ CALLS = {
         "fitted": "x",
         "resid": "y",
         "ax": new_ax,
-        "envelope": BAND,
     },
     "small_multiples": {"data": DATA, "x": "t", "y": "y", "group": "g"},
     "spaghetti": {"data": DATA, "x": "t", "y": "y", "group": "g", "ax": new_ax},
@@ -133,6 +135,7 @@ CALLS = {
     "binned_means": {"fit": FIT},
     "binned_spreads": {"fit": FIT},
     "check_convergence": {"fit": FIT},
+    "check_up": {"fit": FIT, "questions": {"a": modes}, "n_sim": 20, "rng": generator},
     "group_slope_spread": {"fit": FIT},
     "icc": {"fit": FIT},
     "influence": {"fit": FIT},

@@ -8,6 +8,7 @@ from course_lib.diagnostics.convergence import (
 from course_lib.diagnostics.envelope import (
     binned_means,
     binned_spreads,
+    check_up,
     group_slope_spread,
     simulated_envelope,
     sorted_modes,
@@ -15,8 +16,6 @@ from course_lib.diagnostics.envelope import (
 )
 from course_lib.diagnostics.influence import influence
 from course_lib.diagnostics.residuals import (
-    leverages,
-    normality_tests,
     random_effects_frame,
     residual_frame,
 )
@@ -27,11 +26,10 @@ __all__ = [
     "binned_means",
     "binned_spreads",
     "check_convergence",
+    "check_up",
     "group_slope_spread",
     "icc",
     "influence",
-    "leverages",
-    "normality_tests",
     "r2",
     "random_effects_frame",
     "random_effects_pca",

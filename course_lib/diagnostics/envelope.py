@@ -16,7 +16,7 @@ sorted_modes       groups that do not belong to a normal population
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from course_lib.errors import (
     check_finite,
     check_probability,
     check_rng,
+    check_type,
     course_error,
 )
 from course_lib.mixed.result import LmerResult, check_fit, refits
@@ -34,6 +35,7 @@ from course_lib.mixed.result import LmerResult, check_fit, refits
 __all__ = [
     "binned_means",
     "binned_spreads",
+    "check_up",
     "group_slope_spread",
     "simulated_envelope",
     "sorted_modes",
@@ -302,6 +304,8 @@ def simulated_envelope(
 
     See Also
     --------
+    check_up : Several statistics at once.
+    course_lib.plots.envelope_plot : Draw it.
     sorted_residuals, sorted_modes, binned_means, binned_spreads, group_slope_spread
     """
     check_fit("fit", fit)
@@ -339,6 +343,62 @@ def simulated_envelope(
     )
     table.attrs["pvalue"] = float((distance >= distance[0]).mean())
     return table
+
+
+def check_up(
+    fit: LmerResult,
+    questions: Mapping[str, Callable[[LmerResult], np.ndarray]],
+    n_sim: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Ask a fit several questions, each by a statistic and its 95 % band.
+
+    With seven bands a true model leaves at least one of them far more often than in one study
+    of twenty.
+
+    Parameters
+    ----------
+    fit : LmerResult
+        The fit.
+    questions : dict
+        From a question to its statistic, as for `simulated_envelope`.
+    n_sim : int
+        How many responses to simulate for each; at least 19.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    DataFrame
+        One row per question: outside (values outside the simultaneous band), of (values in
+        all), p (share of the n_sim + 1 curves that are as far from the average curve).
+
+    Raises
+    ------
+    CourseError
+        If `questions` is no dict, and as `simulated_envelope`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from course_lib import lmer, load
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+    >>> questions = {"people outside?": sorted_modes}
+    >>> check_up(fit, questions, 19, np.random.default_rng(1))["of"].tolist()
+    [36]
+
+    See Also
+    --------
+    simulated_envelope : One question, with its band.
+    """
+    advice = 'Write {"tails?": sorted_residuals}, for example.'
+    check_type("questions", questions, Mapping, "must be a dict of statistics", advice)
+    bands = {name: simulated_envelope(fit, s, n_sim, rng) for name, s in questions.items()}
+    found = {
+        name: (int(band["outside"].sum()), len(band), band.attrs["pvalue"])
+        for name, band in bands.items()
+    }
+    return pd.DataFrame.from_dict(found, "index", columns=["outside", "of", "p"])
 
 
 def _statistic(

@@ -66,7 +66,7 @@ def influence(fit: LmerResult, by: str | None = None) -> pd.DataFrame:
 
     See Also
     --------
-    course_lib.diagnostics.leverages : How far single rows pull.
+    course_lib.diagnostics.residual_frame : Residuals and leverages of single rows.
     """
     check_fit("fit", fit)
     factor = _factor(fit, by)

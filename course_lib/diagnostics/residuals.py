@@ -1,28 +1,22 @@
-r"""Residuals, leverages and random effects as tables, and tests of their normality."""
+r"""Residuals and random effects as tables."""
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from course_lib.mixed.cross_products import Part
 from course_lib.mixed.deviance import chain_covariances
 from course_lib.mixed.result import LmerResult, check_fit
 
 __all__ = [
-    "leverages",
-    "normality_tests",
     "random_effects_frame",
     "random_variances",
     "residual_frame",
 ]
 
 NOTHING = 1e-10  # a share of a variance below this is rounding
-CHUNK = 2_000_000  # numbers held at a time by `leverages`: 16 MB
-SHAPIRO_MOST = 5000  # values for which Royston's p-value of Shapiro–Wilk was worked out
+CHUNK = 2_000_000  # numbers held at a time by `_leverages`: 16 MB
 
 
 def residual_frame(fit: LmerResult) -> pd.DataFrame:
@@ -64,10 +58,10 @@ def residual_frame(fit: LmerResult) -> pd.DataFrame:
 
     See Also
     --------
-    leverages, random_effects_frame
+    random_effects_frame : The same for the groups.
     """
     check_fit("fit", fit)
-    frame, leverage = fit.frame, leverages(fit)
+    frame, leverage = fit.frame, _leverages(fit)
     marginal = frame.X @ fit.estimate.beta
     from_beta = np.einsum("np,pq,nq->n", frame.X, fit.estimate.cov_beta, frame.X)
     total = fit.scale + sum(random_variances(fit))
@@ -163,7 +157,7 @@ def random_effects_frame(fit: LmerResult) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def leverages(fit: LmerResult) -> np.ndarray:
+def _leverages(fit: LmerResult) -> np.ndarray:
     r"""Leverage of each row: how far its fitted value follows its own response.
 
     .. math:: h_i = \frac{\partial \hat y_i}{\partial y_i}, \qquad
@@ -174,34 +168,7 @@ def leverages(fit: LmerResult) -> np.ndarray:
 
     With a the row's entries in Z and X, and V the joint covariance of b̂ - b and β̂ divided by σ²
     (`course_lib.mixed.deviance.chain_covariances`), h = a'Va.
-
-    Parameters
-    ----------
-    fit : LmerResult
-        The fit.
-
-    Returns
-    -------
-    ndarray, shape (nobs,)
-        Between 0 and 1.
-
-    Raises
-    ------
-    CourseError
-        If `fit` is not an `LmerResult`.
-
-    Examples
-    --------
-    >>> from course_lib import lmer, load
-    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
-    >>> round(float(leverages(fit).sum()), 2)  # parameters in effect
-    29.02
-
-    See Also
-    --------
-    residual_frame : Residuals standardised with them.
     """
-    check_fit("fit", fit)
     model = fit.standardised
     chain, top = chain_covariances(fit.estimate.optimum.theta, model.products)
     levels, k = model.layout.levels, len(chain)
@@ -224,65 +191,3 @@ def _spread(part: Part) -> np.ndarray:
     columns = np.zeros((len(part.copies), part.n_copies, part.columns.shape[1]))
     columns[np.arange(len(columns)), part.copies] = part.columns
     return columns.reshape(len(columns), -1)
-
-
-def normality_tests(fit: LmerResult) -> pd.DataFrame:
-    """Test standardised residuals and standardised modes for normality.
-
-    Read with care. Modes are shrunken towards a normal distribution, so that a test finds too
-    little in them; of thousands of residuals a test finds what does not matter. A Q–Q plot with
-    a `simulated_envelope` says more.
-
-    Parameters
-    ----------
-    fit : LmerResult
-        The fit.
-
-    Returns
-    -------
-    DataFrame
-        One row for the residuals and one per group and term: n, skewness, excess_kurtosis (both
-        0 if normal), shapiro_w and shapiro_p (Shapiro & Wilk 1965, doi:10.2307/2333709; Royston
-        1995, doi:10.2307/2986146), k2 and k2_p (D'Agostino & Pearson 1973,
-        doi:10.2307/2335012; NaN below 20 values), note. NaN where nothing varies.
-
-    Raises
-    ------
-    CourseError
-        If `fit` is not an `LmerResult`.
-
-    Examples
-    --------
-    >>> from course_lib import lmer, load
-    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
-    >>> normality_tests(fit)["n"].to_dict()
-    {'residuals': 180, 'Subject Intercept': 18, 'Subject Days': 18}
-
-    See Also
-    --------
-    simulated_envelope : What says more.
-    """
-    residuals = residual_frame(fit)["resid_std"]
-    rows = [_normality("residuals", residuals)]
-    effects = random_effects_frame(fit).groupby(["group", "term"], sort=False)
-    rows += [_normality(f"{group} {term}", e["mode_std"]) for (group, term), e in effects]
-    return pd.DataFrame(rows).set_index("what")
-
-
-def _normality(what: str, values: pd.Series) -> dict[str, object]:
-    x = values.dropna().to_numpy()
-    n = len(x)
-    row = {"what": what, "n": n, "skewness": np.nan, "excess_kurtosis": np.nan}
-    row |= dict.fromkeys(["shapiro_w", "shapiro_p", "k2", "k2_p"], np.nan)
-    if n < 3 or np.ptp(x) < 1e-10:
-        return row | {"note": "no variation: the estimated variance is zero, or too few values"}
-    with warnings.catch_warnings():
-        # SciPy warns above 5,000 values; the note says the same.
-        warnings.filterwarnings("ignore", message=".*p-value may not be accurate.*")
-        row["shapiro_w"], row["shapiro_p"] = (float(v) for v in stats.shapiro(x))
-    row["skewness"] = float(stats.skew(x))
-    row["excess_kurtosis"] = float(stats.kurtosis(x))
-    if n >= 20:
-        row["k2"], row["k2_p"] = (float(v) for v in stats.normaltest(x))
-    beyond = f"shapiro_p is extrapolated beyond {SHAPIRO_MOST:,} values; k2_p is not"
-    return row | {"note": beyond if n > SHAPIRO_MOST else ""}

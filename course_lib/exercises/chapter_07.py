@@ -1,4 +1,4 @@
-"""Exercises of chapter 7: residuals, shrinkage, unequal variances, influence."""
+"""Exercises of chapter 7: what a check permits to say, unequal variances, influence."""
 
 from __future__ import annotations
 
@@ -23,32 +23,22 @@ def slope_fit() -> LmerResult:
     return lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
 
 
-# 7.1: a marginal Pearson residual.
+# 7.1: which two sentences.
+
+WRONG = {
+    "A": "a large p value of modes is no evidence of normal people: in the chapter, modes of "
+    "two kinds of groups passed too.",
+    "C": "somebody always has the largest distance, and most simulated sleep studies have a "
+    "larger one. Is that a reason to leave a person out?",
+    "D": "no alarm is not the same as equal. What did the sharper statistic say about the 16?",
+}
+PAIRS = ["".join(pair) for pair in itertools.combinations("ABCDE", 2)]
 
 
-@functools.cache
-def row_of_332() -> pd.Series:
-    """Return the residuals of subject 332 on day 6."""
-    row = load("sleepstudy").query("Subject == '332' and Days == 6").index[0]
-    return residual_frame(slope_fit()).loc[row]
-
-
-def marginal_sd(day: int = 6, cov: bool = True, residual: bool = True) -> float:
-    """Return the standard deviation of a row; without the covariance, or without σ²."""
-    Sigma, z = slope_fit().cov_re["Subject"].to_numpy(), np.array([1, day])
-    Sigma = Sigma if cov else np.diag(Sigma.diagonal())
-    return float(np.sqrt(z @ Sigma @ z + residual * slope_fit().scale))
-
-
-# 7.2: rows for a shrinkage factor.
-
-ROWS_IN_CHAPTER = 3  # rows of a group in the chapter's world of two kinds
-
-
-def rows_needed(sd_group: float = 1, sd_row: float = 2, share: float = 0.8) -> int:
-    """Return the smallest number of rows whose shrinkage factor is at least `share`."""
-    odds, ratio = share / (1 - share), (sd_row / sd_group) ** 2
-    return next(n for n in itertools.count(1) if n >= odds * ratio - 1e-9)
+def hint_to(pair: str) -> str:
+    """Return the hint to the first wrong letter of a pair."""
+    letter = next(letter for letter in pair if letter in WRONG)
+    return f"{letter}: {WRONG[letter]}"
 
 
 # 7.3: boys and girls.
@@ -186,93 +176,42 @@ def first_by_cook() -> str:
 EXERCISES = (
     Exercise(
         id="7.1",
-        question="What is the marginal Pearson residual of subject 332 on day 6?",
-        right=lambda: row_of_332()["resid_marginal"] / marginal_sd(),
-        success="the row is far from the average line, but people differ so much on day 6 that "
-        "it is not five standard deviations off, as its conditional residual is.",
-        tolerance=0.005,
-        absolute=0.006,  # two decimals, also of a small wrong answer
-        mistakes=(
-            Mistake(
-                lambda: row_of_332()["resid"] / np.sqrt(slope_fit().scale),
-                "that is the conditional one. Which line does the marginal one start from?",
-            ),
-            Mistake(
-                lambda: row_of_332()["resid_std"],
-                "that is the conditional one, standardised with its leverage (`resid_std`). "
-                "Which line does the marginal one start from?",
-            ),
-            Mistake(
-                lambda: row_of_332()["resid"] / marginal_sd(),
-                "the divisor is the marginal one, but the residual is the conditional one.",
-            ),
-            Mistake(
-                lambda: row_of_332()["resid_marginal"] / marginal_sd() ** 2,
-                "you divided by the variance. Divide by its square root.",
-            ),
-            Mistake(
-                lambda: row_of_332()["resid_marginal"] / np.sqrt(slope_fit().scale),
-                "you divided by σ alone. What else is random in a marginal residual?",
-            ),
-            Mistake(
-                lambda: row_of_332()["resid_marginal"] / marginal_sd(residual=False),
-                "you divided by the spread of people alone. The row's own noise is missing.",
-            ),
-            Mistake(  # in these data ML and the allowance for β have the same effect
-                lambda: row_of_332()["resid_marginal"] / marginal_sd(cov=False),
-                "the divisor is a little small. Is the covariance of intercept and slope in "
-                "it? Did you allow for the estimation of β (`resid_marginal_std`)? Is it ML?",
-            ),
-            Mistake(
-                lambda: row_of_332()["resid_marginal"] / marginal_sd(day=0),
-                "you divided by the standard deviation of day 0.",
-            ),
-            Mistake(
-                lambda: row_of_332()["resid_marginal"],
-                "that is the raw residual in ms. Divide by what the model expects.",
-            ),
+        question="Which two sentences does the chapter support?",
+        right=lambda: "BE",
+        success="a repair that works does not exclude another one, and a standard error of a "
+        "mean over people rests on the people.",
+        kind="choice",
+        options=tuple(PAIRS),
+        mistakes=tuple(
+            Mistake(functools.partial(str, pair), hint_to(pair))
+            for pair in PAIRS
+            if pair != "BE"
         ),
+        wanted="two letters from A to E",
     ),
     Exercise(
         id="7.2",
-        question="How many rows must a group have for a shrinkage factor of 0.8 or more?",
-        right=rows_needed,
-        success="the noise of a row counts with its variance, four times that of the groups. "
-        "With three rows nothing could be seen; with this many, modes begin to show groups.",
-        tolerance=1e-9,
+        question="Which step comes first?",
+        right=lambda: "B",
+        success="a missed curve makes neighbours alike and the ends wide, because residuals "
+        "drift along x. If an alarm stays after this repair, look at it then.",
+        kind="choice",
+        options=("A", "B", "C", "D"),
         mistakes=(
             Mistake(
-                lambda: rows_needed(sd_row=np.sqrt(2)),
-                "you put in standard deviations. The formula has variances.",
+                lambda: "A",
+                "which of the three alarms can cause the others? Think of residuals that are "
+                "high, then low, then high along x.",
             ),
             Mistake(
-                lambda: rows_needed(sd_group=2, sd_row=1),
-                "which of the two standard deviations is that of rows, and which of groups?",
+                lambda: "C",
+                "residuals also look wide where the line lies too low or too high. Which alarm "
+                "has to be mended before you can judge the spread?",
             ),
             Mistake(
-                lambda: rows_needed() - 1,
-                "nearly. Compute the factor for this number, and compare it with 0.8.",
-            ),
-            Mistake(
-                lambda: rows_needed() + 1,
-                'nearly. Compute the factor also for fewer rows; read "0.8 or more" again.',
-            ),
-            Mistake(
-                lambda: ROWS_IN_CHAPTER,
-                "that is how many rows these groups have now. Compute their factor.",
-            ),
-            Mistake(
-                lambda: rows_needed(sd_row=np.sqrt(2)) + 1,
-                "two slips: you put in standard deviations where the formula has variances, "
-                "and then asked for more than 0.8 instead of 0.8 or more.",
-            ),
-            Mistake(
-                lambda: rows_needed(sd_row=2**2),
-                "you squared twice: σ = 2 is the standard deviation, its square the variance.",
-            ),
-            Mistake(
-                lambda: rows_needed(share=0.5),
-                "with this many, only half of the message survives.",
+                lambda: "D",
+                "a right model raises an alarm now and then, but three with the smallest p "
+                "that 199 studies allow are not chance.",
             ),
         ),
     ),

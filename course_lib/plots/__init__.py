@@ -1,6 +1,7 @@
 """Pictures: a tidy frame and an `ax` in, the same `ax` out; nothing is fitted here."""
 
 from course_lib.plots.assumptions import (
+    envelope_plot,
     memory_plot,
     related_plot,
     spread_plot,
@@ -30,6 +31,7 @@ __all__ = [
     "caterpillar",
     "covariance_ellipse",
     "effect_plot",
+    "envelope_plot",
     "gap_plot",
     "interval_plot",
     "level_slopes",

@@ -7,11 +7,20 @@ from matplotlib.axes import Axes
 from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 from pandas import DataFrame, Series
+from scipy.special import ndtri
 
-from course_lib.errors import check_numeric, check_type, course_error
-from course_lib.plots.style import COLOUR, check_ax, label_axes, literal
+from course_lib.errors import check_finite, check_numeric, check_type, course_error
+from course_lib.plots.style import (
+    COLOUR,
+    check_ax,
+    check_table,
+    draw_marked,
+    label_axes,
+    literal,
+    plain_entries,
+)
 
-__all__ = ["memory_plot", "related_plot", "spread_plot", "trend_plot"]
+__all__ = ["envelope_plot", "memory_plot", "related_plot", "spread_plot", "trend_plot"]
 
 FEW = 12  # so many different places are kept; more are collected in BINS
 BINS = 8
@@ -232,6 +241,78 @@ def related_plot(
     ax.set(xlabel=literal(f"mean {getattr(x, 'name', None) or 'x'} of group"))
     ax.set(ylabel=literal(f"random {effects.name or 'effect'}"))
     return ax
+
+
+def envelope_plot(
+    band: DataFrame,
+    ax: Axes,
+    x: str | ArrayLike = "rank",
+    colour: ColorType = COLOUR["healthy"],
+) -> Axes:
+    r"""Draw a statistic of a fit, and the band in which the model would keep it.
+
+    The dashed line joins the medians of the simulations. Values outside the band are diamonds.
+
+    Parameters
+    ----------
+    band : DataFrame
+        From `course_lib.diagnostics.simulated_envelope`: columns observed, median, lower_all,
+        upper_all; one row per value.
+    ax : Axes
+        What to draw into.
+    x : {"rank", "normal quantile"} or array_like
+        Where the values stand: 1 to n; the normal quantiles (i - ½)/n of a Q–Q plot; or a place
+        for each.
+    colour : color
+        Of the points.
+
+    Returns
+    -------
+    Axes
+        `ax`.
+
+    Raises
+    ------
+    CourseError
+        Before anything is drawn: if a column is missing, not numeric or incomplete, `x` is
+        another word or has another length, or `ax` is no Axes.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> band = DataFrame({"observed": [0, 3], "median": [0, 1]}, dtype=float)
+    >>> band = band.assign(lower_all=-1.0, upper_all=2.0)
+    >>> envelope_plot(band, plt.figure().add_subplot()).get_xlabel()
+    'rank'
+
+    See Also
+    --------
+    course_lib.diagnostics.simulated_envelope : Makes the band.
+    trend_plot : Whether residuals have a curve.
+    """
+    check_ax(ax)
+    check_table("band", band, ["observed", "median", "lower_all", "upper_all"])
+    n = len(band)
+    places = {"rank": np.arange(1, n + 1), "normal quantile": ndtri((np.arange(n) + 0.5) / n)}
+    if isinstance(x, str):
+        if x not in places:
+            rule, advice = "must be 'rank', 'normal quantile' or numbers", "Leave it out."
+            raise course_error("x", rule, repr(x), advice)
+        at = places[x]
+    else:
+        at = check_finite("x", x)
+        if at.shape != (n,):
+            rule, advice = f"must have one place per row of the band ({n})", "See band.index."
+            raise course_error("x", rule, f"shape {at.shape}", advice)
+    low, high = band["lower_all"], band["upper_all"]
+    ax.fill_between(at, low, high, color="0.87", linewidth=0, label="95 % band of the model")
+    ax.plot(at, band["median"], color="0.3", linestyle="--", linewidth=1)
+    outside = (band["observed"] < low) | (band["observed"] > high)
+    draw_marked(ax, at, band["observed"], outside, "outside", colour)
+    plain_entries(ax.legend())
+    return label_axes(
+        ax, x if isinstance(x, str) else getattr(x, "name", None) or "x", "", None
+    )
 
 
 def _matched(argument: str, columns: dict[str, ArrayLike]) -> DataFrame:

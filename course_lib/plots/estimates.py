@@ -42,7 +42,6 @@ from course_lib.plots.style import (
     check_pair,
     check_same_groups,
     check_table,
-    draw_envelope,
     draw_marked,
     entry,
     label_axes,
@@ -418,7 +417,6 @@ def residual_plot(
     resid: str,
     ax: Axes,
     limit: float = np.inf,
-    envelope: DataFrame | None = None,
     units: Units = None,
 ) -> Axes:
     """Draw residuals against fitted values or a predictor; those beyond a limit as diamonds.
@@ -433,8 +431,6 @@ def residual_plot(
         What to draw into.
     limit : float
         Residuals of a larger size are marked and counted; in the unit of `resid`.
-    envelope : DataFrame, optional
-        A simulated band: columns x, lower, upper.
     units : dict, optional
         Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
 
@@ -447,7 +443,7 @@ def residual_plot(
     ------
     CourseError
         Before anything is drawn: if a column is missing, not numeric or infinite, no point is
-        observed, `envelope` is incomplete, `ax` is no Axes, or `units` no dict.
+        observed, `ax` is no Axes, or `units` no dict.
 
     Examples
     --------
@@ -463,10 +459,6 @@ def residual_plot(
     check_ax(ax, units)
     rows_by_group(data, fitted, resid)
     check_number("limit", limit, finite=False)
-    check_band("envelope", envelope)
-    if envelope is not None:
-        band = envelope.sort_values("x")
-        draw_envelope(ax, band["x"], band)
     ax.axhline(0, color="0.3", linestyle="--", linewidth=1)
     draw_marked(
         ax,
@@ -482,7 +474,6 @@ def qq_plot(
     data: DataFrame,
     column: str,
     ax: Axes,
-    envelope: DataFrame | None = None,
     line: tuple[float, float] = (0.0, 1.0),
     units: Units = None,
     colour: ColorType = COLOURS[0],
@@ -501,9 +492,6 @@ def qq_plot(
         Numeric column; missing values are left out.
     ax : Axes
         What to draw into.
-    envelope : DataFrame, optional
-        A simulated band: columns lower, upper; one row per rank, from the smallest value up.
-        Values outside are diamonds.
     line : pair of float
         Intercept and slope of the reference, the mean and standard deviation claimed: (0, 1)
         for values in standard deviations.
@@ -521,8 +509,7 @@ def qq_plot(
     ------
     CourseError
         Before anything is drawn: if the column is missing, not numeric, infinite or empty,
-        `envelope` is incomplete or has another number of rows, `line` is no pair of finite
-        numbers, `ax` is no Axes, or `units` no dict.
+        `line` is no pair of finite numbers, `ax` is no Axes, or `units` no dict.
 
     Examples
     --------
@@ -534,19 +521,15 @@ def qq_plot(
     See Also
     --------
     residual_plot : What is left over, against a predictor.
+    envelope_plot : Such a plot with a band that says how far it may stray.
     """
     check_ax(ax, units)
     rows_by_group(data, column, column)
     values = np.sort(data[column].dropna())
-    check_band("envelope", envelope, len(values))
     intercept, slope = check_pair("line", line)
     quantiles = norm.ppf((np.arange(len(values)) + 0.5) / len(values))
-    outside = np.zeros(len(values), dtype=bool)
-    if envelope is not None:
-        outside = ~((envelope["lower"] <= values) & (values <= envelope["upper"])).to_numpy()
-        draw_envelope(ax, quantiles, envelope)
     ax.axline((0, intercept), slope=slope, color="0.3", linestyle="--", linewidth=1)
-    draw_marked(ax, quantiles, values, outside, "outside the envelope", colour)
+    ax.plot(quantiles, values, "o", color=colour, ms=4, alpha=0.75)
     return label_axes(ax, "normal quantile", column, units)
 
 

@@ -102,13 +102,6 @@ def draw_line(
     ax.plot(ends, coef["Intercept"] + coef[x] * ends, linewidth=2, **style)
 
 
-def draw_envelope(ax: Axes, x: object, band: DataFrame) -> None:
-    """Draw a grey band between the columns lower and upper."""
-    limits = band["lower"], band["upper"]
-    ax.fill_between(x, *limits, color="0.87", linewidth=0, label="simulated envelope")
-    plain_entries(ax.legend())
-
-
 def draw_marked(
     ax: Axes,
     x: object,
@@ -218,10 +211,10 @@ def check_lines(lines: DataFrame | None, groups: Collection, x: str) -> None:
             raise course_error("lines", rule, got, "Set the group as the index.")
 
 
-def check_band(argument: str, band: DataFrame | None, n: int | None = None) -> None:
-    """Raise unless a band (or None) has its columns, and `n` rows or else an x."""
+def check_band(argument: str, band: DataFrame | None, n: int) -> None:
+    """Raise unless a band (or None) has its columns, and `n` rows."""
     if band is not None:
-        check_table(argument, band, ["lower", "upper", *(["x"] if n is None else [])])
-        if n is not None and len(band) != n:
+        check_table(argument, band, ["lower", "upper"])
+        if len(band) != n:
             rule = f"must have one row per rank ({n})"
             raise course_error(argument, rule, len(band), "Simulate as many values.")

@@ -8,6 +8,7 @@ from course_lib import load
 from course_lib.diagnostics import (
     binned_means,
     binned_spreads,
+    check_up,
     group_slope_spread,
     influence,
     random_effects_frame,
@@ -207,3 +208,16 @@ def test_statistics_say_what_they_need(sleep_fit):
     constant = lmer("Yield ~ 1 + (1 | Batch)", load("dyestuff"))
     with pytest.raises(CourseError, match="fit: must have a fixed effect whose column varies"):
         group_slope_spread(constant)
+
+
+def test_check_up_is_one_envelope_per_question(sleep_fit):
+    questions = {"tails": sorted_residuals, "people": sorted_modes}
+    table = check_up(sleep_fit, questions, 39, np.random.default_rng(1))
+    rng = np.random.default_rng(1)
+    for name, statistic in questions.items():
+        band = simulated_envelope(sleep_fit, statistic, 39, rng)
+        expected = [band["outside"].sum(), len(band), band.attrs["pvalue"]]
+        assert table.loc[name, ["outside", "of", "p"]].tolist() == expected
+    assert list(table.index) == list(questions)
+    with pytest.raises(CourseError, match="questions: must be a dict of statistics"):
+        check_up(sleep_fit, sorted_modes, 39, rng)

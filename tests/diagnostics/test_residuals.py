@@ -1,4 +1,4 @@
-"""Residuals, random effects and normality tests, against R and closed forms."""
+"""Residuals and random effects, against R and closed forms."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from course_lib.diagnostics import (
     group_slope_spread,
     icc,
     influence,
-    normality_tests,
     r2,
     random_effects_frame,
     residual_frame,
@@ -134,44 +133,11 @@ def test_zero_variance_pools_everything():
     assert frame.mode_std.isna().all()
 
 
-# ---- normality -------------------------------------------------------------------------------
-
-
-def test_shapiro_agrees_with_r(sleep_fit):
-    table = normality_tests(sleep_fit)
-    names = {"residuals": "residuals", "Intercept": "Subject Intercept", "Days": "Subject Days"}
-    for case in VALUES["shapiro"]:
-        row = table.loc[names[case["what"]]]
-        assert row["n"] == case["n"]
-        assert row.shapiro_w == pytest.approx(case["statistic"], abs=THETA / 10)
-        # log p changes by about 200 times the change of W where p is 1e-9
-        assert row.shapiro_p == pytest.approx(case["p"], rel=2e-3)
-    assert table.k2_p.isna().tolist() == [False, True, True]  # 18 subjects are too few
-
-
-def test_kurtosis_and_skewness_have_their_definitions(sleep_fit):
-    x = residual_frame(sleep_fit).resid_std
-    row = normality_tests(sleep_fit).loc["residuals"]
-    z = (x - x.mean()) / x.std(ddof=0)
-    assert row.skewness == pytest.approx((z**3).mean(), rel=1e-10)
-    assert row.excess_kurtosis == pytest.approx((z**4).mean() - 3, rel=1e-10)
-
-
-def test_large_samples_get_a_note_and_zero_variances_another():
-    large = normality_tests(lmer("mAch ~ ses + (1 | school)", load("hsb82")))
-    assert "extrapolated beyond 5,000" in large.loc["residuals", "note"]
-    assert large.loc["school Intercept", "note"] == ""
-    singular = normality_tests(lmer("Yield ~ 1 + (1 | Batch)", load("dyestuff2")))
-    assert "no variation" in singular.loc["Batch Intercept", "note"]
-    assert np.isnan(singular.loc["Batch Intercept", "shapiro_p"])
-
-
 @pytest.mark.parametrize(
     "function",
     [
         residual_frame,
         random_effects_frame,
-        normality_tests,
         influence,
         variance_parts,
         icc,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from course_lib import lmer, load
-from course_lib.diagnostics import influence, normality_tests, sorted_modes
+from course_lib.diagnostics import influence, sorted_modes
 from course_lib.explain import counterfactual
 from course_lib.reshape import variance_by_level
 
@@ -39,15 +39,6 @@ def test_a_column_of_zeros_varies_at_no_level():
     assert list(table.loc["nil", "varies_at"]) == ["neither", "neither"]
     assert (table.loc["nil", "variance"] == 0).all()
     assert table.loc["nil", "share"].isna().all()
-
-
-def test_normality_of_few_values():
-    """Six batches: the test that needs twenty rows is left open; residuals stand first."""
-    table = normality_tests(lmer("Yield ~ 1 + (1 | Batch)", load("dyestuff")))
-    assert list(table.index) == ["residuals", "Batch Intercept"]
-    assert np.isfinite(table.loc["residuals", ["k2", "k2_p"]].astype(float)).all()
-    assert table.loc["Batch Intercept", ["k2", "k2_p"]].isna().all()
-    assert np.isfinite(table[["shapiro_w", "shapiro_p"]].to_numpy(dtype=float)).all()
 
 
 def test_modes_are_sorted_term_by_term(sleep_fit):

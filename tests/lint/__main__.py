@@ -32,6 +32,7 @@ REWRITTEN = (
     "04_data_reshaping",
     "05_visualization",
     "06_building_the_model",
+    "07_diagnostics",
 )
 
 

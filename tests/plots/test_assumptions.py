@@ -3,11 +3,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import same_color
+from scipy.stats import norm
 
 from course_lib import lmer, load
 from course_lib.errors import CourseError
 from course_lib.plots import COLOUR
 from course_lib.plots.assumptions import (
+    envelope_plot,
     memory_plot,
     related_plot,
     spread_plot,
@@ -118,3 +120,46 @@ def test_memory_needs_a_group_of_two_and_numbers(ax):
         memory_plot(["1", "2"], ["a", "a"], ax)
     with pytest.raises(CourseError, match="ax: must be a matplotlib Axes"):
         memory_plot([1.0, 2.0], ["a", "a"], None)
+
+
+# envelope_plot
+
+
+@pytest.fixture
+def band():
+    return pd.DataFrame(
+        {"observed": [-3.0, 0.0, 2.0], "median": 0.0, "lower_all": -2.0, "upper_all": 2.0}
+    )
+
+
+def test_envelope_marks_what_is_outside(band, ax):
+    assert envelope_plot(band, ax, colour=COLOUR["fault"]) is ax
+    median, inside, outside = ax.lines
+    np.testing.assert_array_equal(drawn(median), [[1, 2, 3], [0, 0, 0]])
+    np.testing.assert_array_equal(drawn(inside), [[2, 3], [0, 2]])  # on the edge is inside
+    np.testing.assert_array_equal(drawn(outside), [[1], [-3]])
+    assert same_color(inside.get_color(), COLOUR["fault"])
+    assert inside.get_marker() != outside.get_marker()
+    entries = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert entries == ["95 % band of the model", "outside: 1 point"]
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert {tuple(c) for c in corners} == {(x, y) for x in (1, 2, 3) for y in (-2, 2)}
+
+
+def test_envelope_stands_at_quantiles_or_at_places(band, ax):
+    envelope_plot(band, ax, "normal quantile")
+    np.testing.assert_allclose(drawn(ax.lines[0])[0], norm.ppf([1 / 6, 1 / 2, 5 / 6]))
+    assert ax.get_xlabel() == "normal quantile"
+    envelope_plot(band, ax, pd.Series([5.0, 6.0, 8.0], name="age"))
+    assert drawn(ax.lines[-3])[0].tolist() == [5, 6, 8]
+    assert ax.get_xlabel() == "age"
+
+
+def test_envelope_of_bad_input_is_refused(band, ax):
+    with pytest.raises(CourseError, match="x: must be 'rank', 'normal quantile' or numbers"):
+        envelope_plot(band, ax, "age")
+    with pytest.raises(CourseError, match=r"x: must have one place per row of the band \(3\)"):
+        envelope_plot(band, ax, [1.0, 2.0])
+    with pytest.raises(CourseError, match="band: .*'median'"):
+        envelope_plot(band.drop(columns="median"), ax)
+    assert not ax.lines

@@ -363,21 +363,15 @@ def residuals():
 
 
 def test_residual_plot_marks_what_is_beyond_the_limit(residuals, ax):
-    envelope = pd.DataFrame(
-        {"x": [4.0, 1.0, 2.0], "lower": [-2.0, -1.0, -3.0], "upper": [2.0, 1.0, 3.0]}
-    )
     units = {"fitted": "ms", "resid": "σ"}
-    assert residual_plot(residuals, "fitted", "resid", ax, 3, envelope, units) is ax
+    assert residual_plot(residuals, "fitted", "resid", ax, 3, units) is ax
     zero, near, far = ax.lines
     assert zero.get_ydata() == [0, 0]
     np.testing.assert_array_equal(near.get_data(), [[3, 2, 4], [0.5, 1, np.nan]])
     assert drawn(far) == [[1], [-4]]
     assert near.get_marker() != far.get_marker()
     assert not same_color(near.get_color(), far.get_color())
-    assert texts(ax.get_legend()) == ["simulated envelope", "beyond ±3: 1 point"]
-    band = ax.collections[0].get_paths()[0].vertices.tolist()
-    assert [c for c in band if c[1] < 0] == [[1, -1], [2, -3], [4, -2]]  # from left to right
-    assert {tuple(c) for c in band if c[1] > 0} == {(1, 1), (2, 3), (4, 2)}
+    assert texts(ax.get_legend()) == ["beyond ±3: 1 point"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("fitted (ms)", "resid (σ)")
 
 
@@ -399,33 +393,9 @@ def test_qq_plot_quantiles_and_line(ax):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("normal quantile", "u (ms)")
 
 
-def test_qq_plot_marks_values_outside_the_envelope(ax):
-    data = pd.DataFrame({"u": [2.0, -3.0, 0.0]})
-    envelope = pd.DataFrame({"lower": [-2.0, -1, 0], "upper": [0.0, 1, 1.5]}, index=[7, 3, 5])
-    qq_plot(data, "u", ax, envelope=envelope)
-    inside, outside = ax.lines[1:]
-    assert inside.get_ydata().tolist() == [0]
-    assert outside.get_ydata().tolist() == [-3, 2]
-    assert texts(ax.get_legend()) == ["simulated envelope", "outside the envelope: 2 points"]
-    heights = set(ax.collections[0].get_paths()[0].vertices[:, 1].tolist())
-    assert {-2, -1, 0, 1, 1.5} == heights
-
-
 def test_residual_and_qq_bad_input(residuals, ax):
     with pytest.raises(CourseError, match="Perhaps you want 'fitted'"):
         residual_plot(residuals, "fited", "resid", ax)
-    with pytest.raises(CourseError, match="envelope: .*'x', which is not one"):
-        residual_plot(
-            residuals,
-            "fitted",
-            "resid",
-            ax,
-            envelope=residuals.rename(columns={"fitted": "lower", "resid": "upper"}),
-        )
-    with pytest.raises(CourseError, match=r"envelope: must have one row per rank \(3\); got 4"):
-        qq_plot(
-            residuals, "resid", ax, envelope=pd.DataFrame({"lower": [0.0] * 4, "upper": 1.0})
-        )
     with pytest.raises(CourseError, match="must have an observed point"):
         qq_plot(residuals.assign(resid=np.nan), "resid", ax)
     with pytest.raises(CourseError, match="line: must be two numbers; got 3"):
