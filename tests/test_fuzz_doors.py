@@ -139,8 +139,6 @@ CALLS = {
     "group_slope_spread": {"fit": FIT},
     "icc": {"fit": FIT},
     "influence": {"fit": FIT},
-    "leverages": {"fit": FIT},
-    "normality_tests": {"fit": FIT},
     "r2": {"fit": FIT},
     "random_effects_frame": {"fit": FIT},
     "random_effects_pca": {"fit": SLOPES},

@@ -30,15 +30,15 @@ WRONG = {
     "two kinds of groups passed too.",
     "C": "somebody always has the largest distance, and most simulated sleep studies have a "
     "larger one. Is that a reason to leave a person out?",
-    "D": "no alarm is not the same as equal. What did the sharper statistic say about the 16?",
+    "D": "no alarm is not the same as equal: the band sees only large differences.",
 }
 PAIRS = ["".join(pair) for pair in itertools.combinations("ABCDE", 2)]
 
 
 def hint_to(pair: str) -> str:
-    """Return the hint to the first wrong letter of a pair."""
-    letter = next(letter for letter in pair if letter in WRONG)
-    return f"{letter}: {WRONG[letter]}"
+    """Return the hints to the wrong letters of a pair, and say which one is right."""
+    right = "".join(f"{letter} is right. " for letter in pair if letter not in WRONG)
+    return right + " ".join(f"{letter}: {WRONG[letter]}" for letter in pair if letter in WRONG)
 
 
 # 7.3: boys and girls.
@@ -193,25 +193,25 @@ EXERCISES = (
         id="7.2",
         question="Which step comes first?",
         right=lambda: "B",
-        success="a missed curve makes neighbours alike and the ends wide, because residuals "
-        "drift along x. If an alarm stays after this repair, look at it then.",
+        success="a missed curve makes neighbours alike, because residuals drift along "
+        "x. If an alarm stays after this repair, look at it then.",
         kind="choice",
         options=("A", "B", "C", "D"),
         mistakes=(
             Mistake(
                 lambda: "A",
-                "which of the three alarms can cause the others? Think of residuals that are "
+                "which of the two alarms can cause the other? Think of residuals that are "
                 "high, then low, then high along x.",
             ),
             Mistake(
                 lambda: "C",
-                "residuals also look wide where the line lies too low or too high. Which alarm "
-                "has to be mended before you can judge the spread?",
+                "rows also leave a band where the line lies too low or too high. Which alarm "
+                "has to be mended before you can judge single rows?",
             ),
             Mistake(
                 lambda: "D",
-                "a right model raises an alarm now and then, but three with the smallest p "
-                "that 199 studies allow are not chance.",
+                "a right model raises an alarm now and then, but two with the smallest p "
+                "that 199 studies allow are hardly chance.",
             ),
         ),
     ),
@@ -323,8 +323,8 @@ EXERCISES = (
         mistakes=(
             Mistake(
                 lambda: answer(without((DOUBTED,), rows=False)),
-                "the three rows are still in. Did you look for them with the *marginal* "
-                "residuals?",
+                "the three rows are still in. They are those with |resid| > 3 σ in the fit to "
+                "all rows.",
             ),
             Mistake(
                 lambda: answer(without(())),

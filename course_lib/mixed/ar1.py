@@ -30,7 +30,7 @@ from course_lib.mixed.scaling import Standardised, standardise
 __all__ = ["Ar1Fit", "fit_ar1"]
 
 _LIMIT = 0.995  # of |φ|: beyond it AR(1) cannot be told from a random intercept
-_GRID = np.linspace(-_LIMIT, _LIMIT, 21)
+_GRID = np.linspace(-_LIMIT, _LIMIT, 11)
 
 
 @dataclass(frozen=True, eq=False)
