@@ -405,7 +405,7 @@ def covariance_ellipse(
     ring = unit[:, None] * vectors * np.sqrt(np.maximum(values, 0)) @ circle
     for k, share in enumerate(shares):
         edge = at[:, None] + np.sqrt(-2 * np.log1p(-share)) * ring
-        ax.plot(*edge, linestyle=DASHES[k], color=COLOURS[k], label=f"{100 * share:g} %")
+        ax.plot(*edge, linestyle=DASHES[k], color=COLOURS[0], label=f"{100 * share:g} %")
     ax.plot(*at[:, None], "+", color="black", ms=10)
     plain_entries(ax.legend())
     return label_axes(ax, x, y, units)
