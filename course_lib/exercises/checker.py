@@ -209,6 +209,12 @@ def read_mapping(answer: object, names: list[str]) -> np.ndarray:
     return np.concatenate(parts)
 
 
+@functools.cache
+def plain_choices(options: tuple[object, ...]) -> frozenset[str]:
+    """Return the choices without regard to case and spaces."""
+    return frozenset(" ".join(str(option).split()).casefold() for option in options)
+
+
 def read_choice(
     answer: object, right: object, options: tuple[object, ...], wanted: str
 ) -> object:
@@ -220,7 +226,7 @@ def read_choice(
     if truth:
         return bool(answer)
     text = " ".join(answer.split()).casefold()
-    choices = {" ".join(str(option).split()).casefold() for option in options}
+    choices = plain_choices(options)
     if not options or text in choices:
         return text
     bare = "".join(letter for letter in text if letter.isalnum())  # "c)", "W, B, B, P"
