@@ -54,7 +54,6 @@ ROOMS = {
     "explain": [
         "model",
         "surrogate",
-        "gaussian_shap",
         "shapley",
         "counterfactual",
         "grad_cam",
