@@ -143,15 +143,14 @@ def sectors_swapped() -> dict[str, float]:
     return right | {"catholic": right["public"], "public": right["catholic"]}
 
 
-# 9.4: five LIME reports. Why a letter is wrong, for each report.
+# 9.4: four LIME reports. Why a letter is wrong, for each report.
 
-VERDICTS = "YWLNW"
-STEADY = "the effect is far larger than its spread, the line fits, and the widths agree."
+VERDICTS = "WLYN"
+CLOSE = "both lines follow the predictions closely."
 WHY_NOT = (
-    {"W": STEADY, "L": STEADY, "N": STEADY},
     {
         "Y": "compare its two widths.",
-        "L": "both lines follow the predictions closely.",
+        "L": CLOSE,
         "N": "the spreads are small in both columns. What else differs?",
     },
     {
@@ -160,17 +159,17 @@ WHY_NOT = (
         "N": "the spreads are small beside the effects. What about the line itself?",
     },
     {
-        "Y": "compare the effects with their spreads.",
-        "W": "the two effects differ by less than their spreads.",
-        "L": "both lines follow the predictions closely.",
+        "W": "the two widths agree.",
+        "L": CLOSE,
+        "N": "the effect is many times its spread.",
     },
     {
-        "Y": "compare the signs at the two widths.",
-        "L": "both lines follow the predictions closely.",
-        "N": "the spreads are small beside the effects. What else differs?",
+        "Y": "compare the effects with their spreads.",
+        "W": "the two effects differ by less than their spreads.",
+        "L": CLOSE,
     },
 )
-REPORTS = tuple("".join(five) for five in itertools.product("YWLN", repeat=5))
+REPORTS = tuple("".join(four) for four in itertools.product("YWLN", repeat=4))
 
 
 def hint_to_reports(letters: str) -> str:
@@ -275,7 +274,7 @@ EXERCISES = (
     ),
     Exercise(
         id="9.4",
-        question="Which of the five reports permits the sentence, and why do the others not?",
+        question="Which of the four reports permits the sentence, and why do the others not?",
         right=lambda: VERDICTS,
         success="a small spread says only that more neighbours would not change the answer. "
         "The fit of the line and a second width are separate questions.",
@@ -286,6 +285,6 @@ EXERCISES = (
             for letters in REPORTS
             if letters != VERDICTS
         ),
-        wanted="five letters out of Y, W, L and N",
+        wanted="four letters out of Y, W, L and N",
     ),
 )
