@@ -172,7 +172,7 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: float(int(expected_negative(schools("Public")))),
-                "is that an expected number, rounded? An average over many such worlds need not "
+                "is that an expected number, rounded? An average over many worlds need not "
                 "be a whole number, so give two decimals.",
             ),
             Mistake(
@@ -259,7 +259,7 @@ EXERCISES = (
         question="Which sentence on the children's slopes do your numbers permit?",
         right=lambda: "B",
         success="this test and this interval leave both possible: no differences worth a name, "
-        "and large ones. Neither sentence may then be printed alone. A sharper question, such as "
+        "and large ones. Neither sentence may then be printed alone. A sharper question, like "
         "boys against girls, can still have a clear answer.",
         kind="choice",
         options=("A", "B", "C", "D"),
