@@ -140,7 +140,7 @@ def caterpillar(
     ax.axvline(reference, color=GREY, linestyle="--", label=entry(line))
     few = len(table) <= MOST
     inside = table["lower"].le(reference).to_numpy() & table["upper"].ge(reference).to_numpy()
-    for which, face, alpha in ((inside, "white", 1 if few else 0.4), (~inside, colour, 1)):
+    for which, face, alpha in ((~inside, colour, 1), (inside, "white", 1 if few else 0.4)):
         part, rank = table[which], ranks[which]
         width, size = (1.5, 5) if few else (0.5, 2.5) if face == "white" else (1.2, 4.5)
         limits = part["lower"], part["upper"]
