@@ -37,6 +37,13 @@ def expected_negative(slopes: pd.DataFrame, centre: float | pd.Series | None = N
     return float(stats.norm.cdf(-centre / slopes["std_error"]).sum())
 
 
+def expected_with_one_error() -> float:
+    """Return that number if every slope had the mean standard error."""
+    public = schools("Public")
+    typical = public.assign(std_error=public["std_error"].mean())
+    return expected_negative(typical, common_slope(public))
+
+
 def public_with_all() -> pd.DataFrame:
     """Return the public schools with the σ of all schools."""
     return schools().loc[schools("Public").index]
@@ -164,6 +171,16 @@ EXERCISES = (
                 "that of all.",
             ),
             Mistake(
+                lambda: float(int(expected_negative(schools("Public")))),
+                "is that an expected number, rounded? An average over many worlds need not "
+                "be a whole number, so give two decimals.",
+            ),
+            Mistake(
+                expected_with_one_error,
+                "did you use one typical standard error for all schools? Each has its own, and "
+                "the badly known slopes fall below zero more often.",
+            ),
+            Mistake(
                 lambda: expected_negative(public_with_all(), common_slope(schools("Public"))),
                 "too low: every school has its own standard error, estimated from the rows of "
                 "the public schools alone. Add up the chances of single schools.",
@@ -241,8 +258,9 @@ EXERCISES = (
         id="5.4",
         question="Which sentence on the children's slopes do your numbers permit?",
         right=lambda: "B",
-        success="27 children with four points each leave both possible: no differences worth "
-        "a name, and large ones. Neither sentence may then be printed alone.",
+        success="this test and this interval leave both possible: no differences worth a name, "
+        "and large ones. Neither sentence may then be printed alone. A sharper question, like "
+        "boys against girls, can still have a clear answer.",
         kind="choice",
         options=("A", "B", "C", "D"),
         mistakes=(

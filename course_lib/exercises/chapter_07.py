@@ -120,6 +120,14 @@ def fall(child: str) -> float:
     return float(-left_out().loc[child, "vcov: Residual"] / growth_fit().scale)
 
 
+@functools.cache
+def fall_without_sex() -> float:
+    """Return that share in the model without sex."""
+    fit = lmer("distance ~ age + (age | Subject)", load("orthodont"))
+    table = influence(fit)
+    return float(-table.loc[table["cooks_distance"].idxmax(), "vcov: Residual"] / fit.scale)
+
+
 def most_influential() -> str:
     """Return the child with the largest Cook's distance."""
     return left_out()["cooks_distance"].idxmax()
@@ -306,6 +314,10 @@ EXERCISES = (
             Mistake(
                 lambda: 1 - fall(most_influential()),
                 "that is the share that stays.",
+            ),
+            Mistake(
+                fall_without_sex,
+                "is sex in your model, with its product with age?",
             ),
         ),
     ),

@@ -21,7 +21,7 @@ from course_lib.errors import check_choice, suggestion
 __all__ = ["Exercise", "Mistake", "Verdict", "judge"]
 
 KINDS = ("number", "numbers", "mapping", "choice")
-CLOSE = 5  # within five tolerances of the right answer: probably rounded on the way
+CLOSE = 5  # within five tolerances of the right answer: nearly right
 MOST_LISTED = 10  # more choices are described, not listed
 EXACT = 1e-6  # a smaller tolerance is that of a count
 
@@ -293,11 +293,18 @@ LOOK = "Which rows, which model and which of its numbers does the question ask f
 COUNT_AGAIN = "What did you leave out, or count twice?"
 
 
+def is_rounded(given: np.ndarray, right: np.ndarray) -> bool:
+    """Whether every number given is the right one, rounded to fewer digits."""
+    digits = [np.round(right, places) for places in range(-3, 6)]
+    return bool(np.any(np.isclose(given, digits, rtol=1e-9), axis=0).all())
+
+
 def symptom(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:
     """Say how wrong numbers differ from the right ones: unit, sign, order of magnitude."""
     if same(exercise, given, right, widen=CLOSE):
-        percent = f"{100 * exercise.tolerance:.2g} %"
-        return f"close, but off by more than {percent}: round only at the end"
+        if is_rounded(given, right):
+            return "right, but rounded too early: give more digits"
+        return f"close, but off by more than {100 * exercise.tolerance:.2g} %"
     with np.errstate(all="ignore"):  # reciprocals of zero, squares of absurd numbers
         related = RELATIONS if exercise.tolerance > EXACT else ()
         for change, words in related:

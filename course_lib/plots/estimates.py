@@ -139,12 +139,13 @@ def caterpillar(
     line = f"reference: {reference:.3g}" if reference_label is None else reference_label
     ax.axvline(reference, color=GREY, linestyle="--", label=entry(line))
     few = len(table) <= MOST
-    width, size = (1.5, 5) if few else (0.5, 2.5)
-    ax.hlines(ranks, table["lower"], table["upper"], color=colour, linewidth=width)
     inside = table["lower"].le(reference).to_numpy() & table["upper"].ge(reference).to_numpy()
-    for which, face in ((~inside, colour), (inside, "white")):
-        at = table["estimate"][which], ranks[which]
-        ax.plot(*at, "o", color=colour, mfc=face, ms=size)
+    for which, face, alpha in ((~inside, colour, 1), (inside, "white", 1 if few else 0.4)):
+        part, rank = table[which], ranks[which]
+        width, size = (1.5, 5) if few else (0.5, 2.5) if face == "white" else (1.2, 4.5)
+        limits = part["lower"], part["upper"]
+        ax.hlines(rank, *limits, color=colour, linewidth=width, alpha=alpha)
+        ax.plot(part["estimate"], rank, "o", color=colour, mfc=face, ms=size)
     ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_yticks(ranks if few else [], literals(table.index) if few else [])
     legend_beside(ax)

@@ -57,8 +57,9 @@ def ticks(axis):
 def test_caterpillar_sorts_and_marks(table, ax):
     assert caterpillar(table, ax, label="slope", unit="ms per day") is ax
     assert ticks(ax.yaxis) == ["b", "c", "a"]  # from the bottom
-    segments = [segment.tolist() for segment in ax.collections[0].get_segments()]
-    assert segments == [[[-1.5, 0], [-0.5, 0]], [[-0.5, 1], [1.5, 1]], [[1, 2], [3, 2]]]
+    outside, inside = ([s.tolist() for s in part.get_segments()] for part in ax.collections)
+    assert outside == [[[-1.5, 0], [-0.5, 0]], [[1, 2], [3, 2]]]
+    assert inside == [[[-0.5, 1], [1.5, 1]]]
     reference, outside, inside = ax.lines
     assert reference.get_xdata() == [0.0, 0.0]
     assert drawn(outside) == [[-1, 2], [0, 2]]
