@@ -168,7 +168,7 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: new_school(schools=False),
-                "that is the interval of the mean line. A new school is not the average school.",
+                "that is the interval of the mean line. A new school is no average school.",
             ),
             Mistake(
                 lambda: new_school(one_boy=True),
@@ -246,7 +246,7 @@ EXERCISES = (
     ),
     Exercise(
         id="8.4",
-        question="Which two things does the results paragraph miss most?",
+        question="Which two things are missing in the results paragraph?",
         right=lambda: "BD",
         kind="choice",
         options=tuple(PAIRS),
