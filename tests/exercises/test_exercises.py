@@ -23,6 +23,7 @@ from course_lib.exercises import (
     chapter_02,
     chapter_03,
     chapter_06,
+    chapter_08,
     check,
     judge,
     progress,
@@ -601,6 +602,56 @@ def test_judgements_of_chapter_6_rest_on_facts():
     by_id = {exercise.id: exercise for exercise in chapter_06.EXERCISES}
     for name, answer in (("6.2", by_hand), ("6.4", 0.321 / 0.051), ("6.3", "E, C")):
         assert judge(by_id[name], answer).correct is True
+
+
+def test_judgements_of_chapter_8_rest_on_facts():
+    rows, fit = chapter_08.survey(), chapter_08.school_fit()
+    beta = fit.fe_params.round(1)
+    assert (beta["ses_within"], beta["catholic"], beta["ses_between"]) == (2.6, 1.7, 4.1)
+    assert fit.fixed_table().loc["ses_within:catholic", "upper"] < -0.5  # sentence B
+    raw = lmer("mAch ~ catholic + (1 | school)", rows).fe_params["catholic"]
+    assert raw == pytest.approx(2.8, abs=0.05)  # sentence C: not 1.7
+    slopes = chapter_08.slope_fit()
+    assert slopes.fixed_table().loc["Days", ["lower", "upper"]].round(1).to_list() == [
+        7.2,
+        13.7,
+    ]
+    assert slopes.sd("Subject", "Days") > slopes.fe_params["Days"] / 2  # 8.4: B is missing
+
+
+def test_what_drops_out_within_schools_is_what_acts_alike():
+    rng = np.random.default_rng(85)
+    school = np.repeat(np.arange(400), 25)
+    ses = rng.standard_normal(400)[school] + rng.standard_normal(school.size)
+    level = pd.Series(ses).groupby(school).transform("mean")
+    noise = rng.standard_normal(school.size)
+    ability = rng.standard_normal(school.size)
+    at_home = ses + noise  # explanation 2
+    of_school = level + noise  # explanations 1 and 3
+    admitted = (ses < 0) | (ability > 0)  # explanation 4
+    worlds = {"R": (of_school, school == school), "N": (at_home, school == school)}
+    worlds["N, the door"] = (ability, admitted)
+    for verdict, (score, kept) in worlds.items():
+        table = pd.DataFrame({"score": score, "ses": ses, "school": school.astype(str)})[kept]
+        split = within_between(table, "ses", by="school")
+        slope = np.polyfit(split["ses_within"], split["score"], 1)[0]
+        assert (abs(slope) > 0.1) == verdict.startswith("N"), verdict
+
+
+def test_intervals_of_exercise_8_1_tell_a_catholic_school_and_round():
+    (exercise,) = [one for one in chapter_08.EXERCISES if one.id == "8.1"]
+    right = chapter_08.new_school()
+    assert judge(exercise, right.round(2)).correct is True
+    message = judge(exercise, chapter_08.new_school(catholic=1.0).round(2)).message
+    assert "Catholic" in message
+
+
+def test_printed_digits_of_chapter_8_are_enough():
+    by_id = {exercise.id: exercise for exercise in chapter_08.EXERCISES}
+    cov = 0.066 * 24.74 * 5.92
+    between = 24.74**2 + 81 * 5.92**2 + 18 * cov
+    assert judge(by_id["8.3"], between / (between + 25.59**2)).correct is True
+    assert judge(by_id["8.3"], 0.85).correct is True
 
 
 def test_winner_of_the_forecast_of_exercise_6_1_is_another():

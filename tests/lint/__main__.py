@@ -33,6 +33,7 @@ REWRITTEN = (
     "05_visualization",
     "06_building_the_model",
     "07_diagnostics",
+    "08_interpretation",
     "09_explaining_predictions",
 )
 
