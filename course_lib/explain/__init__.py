@@ -4,6 +4,7 @@ from course_lib.explain.counterfactual import Counterfactual, counterfactual
 from course_lib.explain.enrichment import pathway_enrichment
 from course_lib.explain.grad_cam import (
     class_scores,
+    erase_squares,
     feature_maps,
     grad_cam,
     predict_proba,
@@ -23,6 +24,7 @@ __all__ = [
     "LocalSurrogate",
     "class_scores",
     "counterfactual",
+    "erase_squares",
     "feature_maps",
     "grad_cam",
     "hash_inputs",

@@ -81,7 +81,7 @@ class Counterfactual:
         """
 
         def text(value: float) -> str:
-            return f"{value + 0.0:.{digits}f}"
+            return f"{round(value, digits) + 0.0:.{digits}f}"
 
         moved = self.changes[self.changes["change"] != 0]
         steps = " and ".join(

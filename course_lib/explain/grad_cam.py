@@ -39,6 +39,7 @@ __all__ = [
     "ClassMap",
     "Net",
     "class_scores",
+    "erase_squares",
     "feature_maps",
     "grad_cam",
     "loss_and_gradient",
@@ -119,7 +120,7 @@ def train_net(
     n_classes: int = 2,
     n_filters: tuple[int, int] = (8, 16),
     n_hidden: int = 16,
-    n_epochs: int = 15,
+    n_epochs: int = 20,
     batch_size: int = 32,
     learning_rate: float = 0.01,
     rng: np.random.Generator,
@@ -395,6 +396,52 @@ def grad_cam(net: Net, image: np.ndarray, target: int) -> ClassMap:
     row, column = np.unravel_index(raw.argmax(), raw.shape)
     score = float(found["s"][0, target])
     return ClassMap(target, score, alpha, raw, heat, (2 * int(row), 2 * int(column)))
+
+
+def erase_squares(images: np.ndarray, places: np.ndarray, side: int) -> np.ndarray:
+    """Return copies of images with one grey square, to ask the net again.
+
+    Parameters
+    ----------
+    images : array_like, shape (n, height, width)
+        The images.
+    places : array_like of int, shape (n, 2)
+        Row and column about which the square of each image lies, such as `ClassMap.hottest`;
+        at the edge it is moved inwards.
+    side : int
+        Pixels of its side, at most those of the image.
+
+    Returns
+    -------
+    ndarray, shape (n, height, width)
+        The square has the mean of its pixels.
+
+    Raises
+    ------
+    CourseError
+        If an argument breaks its rule.
+
+    Examples
+    --------
+    >>> erase_squares([[[0, 1, 5], [2, 5, 5], [5, 5, 9]]], [(0, 0)], 2)[0].tolist()
+    [[2.0, 2.0, 5.0], [2.0, 2.0, 5.0], [5.0, 5.0, 9.0]]
+
+    See Also
+    --------
+    grad_cam : Finds the places.
+    """
+    images = _check_shape("images", images, ("n", "height", "width")).astype(float)
+    places = _check_shape("places", places, ("n", 2))
+    if len(places) != len(images):
+        advice = "Give a row and a column per image."
+        raise course_error("places", f"must be {len(images)}", len(places), advice)
+    shape = np.array(images.shape[1:])
+    if check_count("side", side) > shape.min():
+        raise course_error("side", f"must be at most {shape.min()}", side, "Take less.")
+    corners = np.clip(places - side // 2, 0, shape - side).astype(int)
+    for image, (i, j) in zip(images, corners, strict=True):  # a copy, by astype
+        image[i : i + side, j : j + side] = image[i : i + side, j : j + side].mean()
+    return images
 
 
 def _draw(n_first: int, n_second: int, n_hidden: int, n_classes: int, rng) -> dict:
