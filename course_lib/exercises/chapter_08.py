@@ -175,6 +175,10 @@ EXERCISES = (
                 "that is for one boy. The mean of many has no σ² in it.",
             ),
             Mistake(
+                lambda: new_school(slope=False, cov=False, one_boy=True, schools=False),
+                "that is for one boy, with σ². How far do *means* of such boys scatter?",
+            ),
+            Mistake(
                 lambda: new_school(slope=False),
                 "schools differ in their slopes too, and the boys' SES is 1.",
             ),
