@@ -56,6 +56,7 @@ ROOMS = {
         "surrogate",
         "shapley",
         "counterfactual",
+        "enrichment",
         "grad_cam",
         "log",
     ],
