@@ -21,6 +21,8 @@ from course_lib.errors import (
     check_count,
     check_dataframe,
     check_finite,
+    check_flag,
+    check_number,
     check_numeric,
     check_rng,
     check_type,
@@ -30,11 +32,15 @@ from course_lib.errors import (
 __all__ = [
     "GrowthDesign",
     "RandomSlopeDesign",
+    "rainfall_response",
     "simulate_fault",
+    "simulate_genes",
     "simulate_growth",
     "simulate_orders",
     "simulate_panels",
+    "simulate_rainfall",
     "simulate_random_slopes",
+    "simulate_scans",
     "spoil_scores",
 ]
 
@@ -553,3 +559,246 @@ def simulate_fault(
     y = 10 + 2 * a + (2 + 0.5 * b) * x + 2 * e + (x**2 if fault == "curve" else 0)
     group = np.repeat(np.arange(1, n_groups + 1), n_per_group)
     return pd.DataFrame({"group": group, "x": x.ravel(), "y": y.ravel()})
+
+
+SIDE, MARK = 32, 8  # pixels of a crop and of a sticker
+CUES = ("sticker", "grain")
+
+
+def simulate_scans(
+    n: int, cue: str, rng: np.random.Generator, *, held_out: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut small pictures out of two photographs, and plant a cue in every second one.
+
+    The photographs are those of scikit-learn, made grey (0 black, 1 white) and three times
+    smaller. Pictures of class 1 carry the cue, those of class 0 do not, and nothing else tells
+    the classes apart:
+
+    ======== ==============================================================
+    cue      what class 1 carries
+    ======== ==============================================================
+    sticker  a chequered square of 8 × 8 pixels, 0.25 and 0.75, anywhere
+    grain    normal noise with standard deviation 0.1 on every pixel
+    ======== ==============================================================
+
+    Parameters
+    ----------
+    n : int
+        Number of pictures, at least 2.
+    cue : str
+        A name of the table.
+    rng : numpy.random.Generator
+        Source of randomness.
+    held_out : bool
+        Cut from the right halves of the photographs instead of the left ones.
+
+    Returns
+    -------
+    images : ndarray, shape (n, 32, 32)
+        The pictures.
+    labels : ndarray of int, shape (n,)
+        0 or 1.
+    corners : ndarray of int, shape (n, 2)
+        Row and column of the upper left pixel of the sticker; without one, of a place where
+        it might have been.
+
+    Raises
+    ------
+    CourseError
+        If there is no such cue, `rng` is no generator, or n is below 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images, labels, corners = simulate_scans(4, "sticker", np.random.default_rng(1))
+    >>> images.shape, int(labels.sum())
+    ((4, 32, 32), 2)
+
+    See Also
+    --------
+    course_lib.explain.train_net : A net that learns to tell the classes apart.
+    """
+    from sklearn.datasets import load_sample_images  # slow to import
+
+    check_count("n", n, 2)
+    check_choice("cue", cue, CUES)
+    check_flag("held_out", held_out)
+    check_rng("rng", rng)
+    labels = rng.permutation(np.arange(n) % 2)
+    corners = rng.integers(0, SIDE - MARK + 1, (n, 2))
+    sticker = 0.25 + 0.5 * (np.indices((MARK, MARK)).sum(axis=0) % 2)
+    photographs, images = [], []
+    for photograph in load_sample_images().images:
+        grey = photograph[:426, :639].mean(axis=2) / 255
+        photographs.append(grey.reshape(142, 3, 213, 3).mean(axis=(1, 3)))
+    for label, (i, j) in zip(labels, corners, strict=True):
+        top = rng.integers(0, 142 - SIDE + 1)
+        left = rng.integers(0, 106 - SIDE + 1) + 106 * held_out
+        image = photographs[rng.integers(2)][top : top + SIDE, left : left + SIDE].copy()
+        if label and cue == "sticker":
+            image[i : i + MARK, j : j + MARK] = sticker
+        elif label:
+            image += 0.1 * rng.standard_normal((SIDE, SIDE))
+        images.append(image)
+    return np.array(images), labels, corners
+
+
+def simulate_genes(
+    n: int,
+    effects: tuple[float, ...],
+    rng: np.random.Generator,
+    *,
+    correlation: float = 0.8,
+    per_pathway: int = 10,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    r"""Simulate the genes of patients, in pathways, and an outcome that depends on some.
+
+    .. math:: x_{ig} = \sqrt{\rho}\, u_{ip(g)} + \sqrt{1 - \rho}\, e_{ig}, \qquad
+              y_i = \sum_p c_p u_{ip} + \varepsilon_i
+
+    Gene g belongs to pathway p(g), whose activity in patient i is u. All u, e and ε are
+    standard normal, so that genes of one pathway have the correlation ρ.
+
+    Parameters
+    ----------
+    n : int
+        Number of patients.
+    effects : sequence of float
+        c of each pathway; the pathways are called A, B, C and so on, 26 at most.
+    rng : numpy.random.Generator
+        Source of randomness.
+    correlation : float
+        ρ, from 0 to 1.
+    per_pathway : int
+        Number of genes in each pathway.
+
+    Returns
+    -------
+    genes : DataFrame, shape (n, pathways × per_pathway)
+        Columns A1, A2, … B1, …
+    outcome : ndarray, shape (n,)
+        y.
+
+    Raises
+    ------
+    CourseError
+        If an argument breaks its rule.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> genes, outcome = simulate_genes(5, (1, 0), np.random.default_rng(1), per_pathway=2)
+    >>> list(genes)
+    ['A1', 'A2', 'B1', 'B2']
+
+    See Also
+    --------
+    course_lib.explain.pathway_enrichment : Asks which pathways matter.
+    """
+    check_count("n", n)
+    effects = check_finite("effects", effects)
+    if effects.ndim != 1 or not 1 <= len(effects) <= 26:
+        rule = "must be a list of 1 to 26 numbers, one per pathway"
+        raise course_error("effects", rule, f"{effects.tolist()!r:.60}", "Try (1, 0.5, 0).")
+    if not 0 <= check_number("correlation", correlation) <= 1:
+        raise course_error("correlation", "must be from 0 to 1", correlation, "Try 0.8.")
+    check_count("per_pathway", per_pathway)
+    check_rng("rng", rng)
+    activity = rng.standard_normal((n, len(effects)))
+    noise = rng.standard_normal((n, len(effects) * per_pathway))
+    shared = np.repeat(activity, per_pathway, axis=1)
+    values = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * noise
+    letters = (chr(ord("A") + k) for k in range(len(effects)))
+    names = [f"{letter}{k + 1}" for letter in letters for k in range(per_pathway)]
+    outcome = activity @ effects + rng.standard_normal(n)
+    return pd.DataFrame(values, columns=names), outcome
+
+
+def rainfall_response(latitude: object, longitude: object, month: object) -> np.ndarray:
+    r"""Return how rainfall responds to the index of `simulate_rainfall`, in mm per unit.
+
+    .. math:: r = 2 + 1.5\, \frac{\text{latitude}}{40}\, \cos\frac{2\pi(\text{month} - 7)}{12}
+              + \cos\frac{\pi(\text{longitude} - 60)}{180}
+
+    with latitude/40 cut off at ±1: strongest in the local summer, and around 60° east.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like
+        Degrees north and east.
+    month : array_like
+        1 to 12.
+
+    Returns
+    -------
+    ndarray
+        r.
+
+    Examples
+    --------
+    >>> float(rainfall_response(40, 60, 7))
+    4.5
+
+    See Also
+    --------
+    simulate_rainfall : Stations that respond like this.
+    """
+    season = np.cos(2 * np.pi * (np.asarray(month) - 7) / 12)
+    east = np.cos(np.pi * (np.asarray(longitude) - 60) / 180)
+    return 2 + 1.5 * np.clip(np.asarray(latitude) / 40, -1, 1) * season + east
+
+
+def simulate_rainfall(n: int, rng: np.random.Generator, *, south: float = 0.03) -> pd.DataFrame:
+    r"""Simulate stations that measure rainfall, few of them in the south.
+
+    .. math:: \text{rain} = 50 + r\,\text{index} - 2\,\text{altitude} + \varepsilon
+
+    with the response r of `rainfall_response`, a standard normal index and error, and
+    altitudes from an exponential distribution with mean 0.5 km.
+
+    Parameters
+    ----------
+    n : int
+        Number of stations.
+    rng : numpy.random.Generator
+        Source of randomness.
+    south : float
+        Share of the stations that lie south of the equator, from 0 to 1.
+
+    Returns
+    -------
+    DataFrame
+        latitude (−60 to 60), longitude (−180 to 180), month, altitude (km), index, rain (mm).
+
+    Raises
+    ------
+    CourseError
+        If an argument breaks its rule.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> simulate_rainfall(5, np.random.default_rng(1)).shape
+    (5, 6)
+
+    See Also
+    --------
+    rainfall_response : The truth.
+    """
+    check_count("n", n)
+    if not 0 <= check_number("south", south) <= 1:
+        raise course_error("south", "must be from 0 to 1", south, "Try 0.03.")
+    check_rng("rng", rng)
+    side = np.where(rng.random(n) < south, -1, 1)
+    table = pd.DataFrame(
+        {
+            "latitude": side * rng.uniform(0, 60, n),
+            "longitude": rng.uniform(-180, 180, n),
+            "month": rng.integers(1, 13, n),
+            "altitude": rng.exponential(0.5, n),
+            "index": rng.standard_normal(n),
+        }
+    )
+    response = rainfall_response(table["latitude"], table["longitude"], table["month"])
+    noise = rng.standard_normal(n)
+    return table.assign(rain=50 + response * table["index"] - 2 * table["altitude"] + noise)

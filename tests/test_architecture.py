@@ -54,9 +54,9 @@ ROOMS = {
     "explain": [
         "model",
         "surrogate",
-        "gaussian_shap",
         "shapley",
         "counterfactual",
+        "enrichment",
         "grad_cam",
         "log",
     ],

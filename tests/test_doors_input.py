@@ -7,7 +7,7 @@ import pytest
 
 from course_lib import compare_models, lmer, load
 from course_lib.errors import CourseError, check_count, check_flag, check_list, check_number
-from course_lib.explain import counterfactual, linear_shap, partial_dependence_frame
+from course_lib.explain import counterfactual, partial_dependence_frame
 from course_lib.plots import effect_plot, interval_plot, residual_plot, spaghetti
 from course_lib.reshape import encode_levels, flatten_nested, to_long, within_between
 
@@ -57,7 +57,6 @@ def test_a_flag_is_true_or_false(ax, flag):
         (lambda: compare_models({"a": FIT, "b": FIT}, refit=flag), "refit"),
         (lambda: lmer("y ~ x + (1 | g)", DATA, reml=flag), "reml"),
         (lambda: spaghetti(DATA, "t", "y", "g", ax, mean=flag), "mean"),
-        (lambda: linear_shap(FIT, DATA, progress=flag), "progress"),
     ):
         with pytest.raises(CourseError, match=f"{name}: must be True or False"):
             call()

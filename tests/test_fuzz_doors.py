@@ -37,7 +37,7 @@ FULL = lmer("y ~ x + t + (1 | g)", DATA)
 SLOPES = lmer("y ~ t + (t | g)", DATA)
 PANEL = panel.compare_fe_re("y ~ x", DATA, entity="g", time="t")
 IMAGES, LABELS = RNG.random((12, 8, 8)), np.arange(12) % 3
-SHORT = {"n_filters": 2, "width": 3, "n_epochs": 1}
+SHORT = {"n_filters": (2, 3), "n_hidden": 4, "n_epochs": 1}
 NET = explain.train_net(IMAGES, LABELS, n_classes=3, rng=np.random.default_rng(1), **SHORT)
 WIDE = pd.DataFrame({"id": [1, 2, 3], "s1": [1.0, 2.0, 3.0], "s2": [2.0, 3.0, 5.0]})
 LONG = reshape.to_long(WIDE, "s", id="id")
@@ -157,9 +157,14 @@ CALLS = {
     "class_scores": {"net": NET, "maps": explain.feature_maps(NET, IMAGES)},
     "feature_maps": {"net": NET, "images": IMAGES},
     "grad_cam": {"net": NET, "image": IMAGES[0], "target": 1},
-    "map_similarity": {"first": IMAGES[0], "second": IMAGES[1]},
+    "erase_squares": {"images": IMAGES, "places": np.ones((12, 2), dtype=int), "side": 2},
     "predict_proba": {"net": NET, "images": IMAGES},
-    "randomise": {"net": NET, "rng": generator},
+    "pathway_enrichment": {
+        "scores": np.arange(4.0),
+        "pathways": list("aabb"),
+        "n": 9,
+        "rng": generator,
+    },
     "hash_inputs": {"inputs": {"a": 1, "b": "x"}},
     "counterfactual": {
         "predict": FIT,
@@ -189,6 +194,10 @@ CALLS = {
     "within_between": {"data": DATA, "columns": ["x"], "by": "g"},
     "simulate_growth": {"design": GrowthDesign(), "rng": generator},
     "spoil_scores": {"growth": SCORES, "rng": generator},
+    "rainfall_response": {"latitude": 1.0, "longitude": 2.0, "month": 3},
+    "simulate_genes": {"n": 4, "effects": (1, 0), "rng": generator},
+    "simulate_rainfall": {"n": 4, "rng": generator},
+    "simulate_scans": {"n": 4, "cue": "grain", "rng": generator},
     "simulate_orders": {"n_users": 4, "rng": generator},
     "simulate_random_slopes": {"design": RandomSlopeDesign(), "rng": generator},
 }

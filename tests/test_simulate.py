@@ -9,11 +9,15 @@ from course_lib.errors import CourseError
 from course_lib.simulate import (
     GrowthDesign,
     RandomSlopeDesign,
+    rainfall_response,
     simulate_fault,
+    simulate_genes,
     simulate_growth,
     simulate_orders,
     simulate_panels,
+    simulate_rainfall,
     simulate_random_slopes,
+    simulate_scans,
     spoil_scores,
 )
 
@@ -517,3 +521,102 @@ def test_wrong_faults_are_refused():
         simulate_fault("none", 1)
     with pytest.raises(CourseError, match="n_groups"):
         simulate_fault("none", np.random.default_rng(1), n_groups=1)
+
+
+# Scans, genes and rainfall: what is planted is there, and nothing else.
+
+
+def test_scans_are_grey_pictures_of_two_classes():
+    images, labels, corners = simulate_scans(40, "sticker", np.random.default_rng(1))
+    assert images.shape == (40, 32, 32)
+    assert (labels == 1).sum() == 20
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert corners.min() >= 0
+    assert corners.max() <= 24
+
+
+def test_a_sticker_is_planted_in_class_1_only():
+    images, labels, corners = simulate_scans(40, "sticker", np.random.default_rng(1))
+    sticker = 0.25 + 0.5 * (np.indices((8, 8)).sum(axis=0) % 2)
+    for image, label, (i, j) in zip(images, labels, corners, strict=True):
+        assert np.array_equal(image[i : i + 8, j : j + 8], sticker) == bool(label)
+
+
+def test_grain_is_planted_in_class_1_only_and_everywhere():
+    images, labels, _ = simulate_scans(200, "grain", np.random.default_rng(1))
+    quarters = images.reshape(200, 2, 16, 2, 16)
+    rough = np.diff(quarters, axis=4).std(axis=(2, 4)).min(axis=(1, 2))
+    assert rough[labels == 1].min() > 0.1  # grain alone gives .1 times the root of 2
+    assert np.median(rough[labels == 0]) < 0.1
+
+
+def test_held_out_scans_share_no_pixel_with_the_others():
+    from sklearn.datasets import load_sample_images
+
+    seen = {}
+    for held_out in (False, True):
+        scans = simulate_scans(60, "sticker", np.random.default_rng(1), held_out=held_out)
+        seen[held_out] = scans[0][scans[1] == 0]
+    for held_out, half in ((False, slice(0, 106)), (True, slice(106, 212))):
+        windows = []
+        for photograph in load_sample_images().images:
+            grey = photograph[:426, :639].mean(axis=2) / 255
+            grey = grey.reshape(142, 3, 213, 3).mean(axis=(1, 3))[:, half]
+            view = np.lib.stride_tricks.sliding_window_view(grey, (32, 32))
+            windows.append(view[..., 0, :4].reshape(-1, 4))
+        places = np.concatenate(windows)
+        for image in seen[held_out][:10]:
+            assert np.abs(places - image[0, :4]).max(axis=1).min() == 0
+
+
+def test_genes_have_the_correlation_and_the_effect_that_are_planted():
+    rng = np.random.default_rng(1)
+    genes, outcome = simulate_genes(20_000, (2, 0, -1), rng, correlation=0.6, per_pathway=3)
+    assert list(genes) == [f"{letter}{k}" for letter in "ABC" for k in (1, 2, 3)]
+    found = np.corrcoef(genes.T)
+    expected = np.kron(np.eye(3), np.full((3, 3), 0.6)) + 0.4 * np.eye(9)
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    covariance = genes.mul(outcome, axis=0).mean().groupby(lambda name: name[0]).mean()
+    np.testing.assert_allclose(covariance, np.sqrt(0.6) * np.array([2, 0, -1]), atol=0.08)
+    assert np.var(outcome) == pytest.approx(6, rel=0.05)
+
+
+def test_rainfall_responds_as_it_should():
+    stations = simulate_rainfall(20_000, np.random.default_rng(1))
+    assert (stations["latitude"] < 0).mean() == pytest.approx(0.03, abs=0.005)
+    assert stations["month"].agg(["min", "max"]).tolist() == [1, 12]
+    place = stations[["latitude", "longitude", "month"]]
+    response = rainfall_response(*place.to_numpy().T)
+    left = stations["rain"] - 50 - response * stations["index"] + 2 * stations["altitude"]
+    assert_mean(left, 0, 1)
+    assert_variance(left, 1)
+
+
+def test_response_by_hand():
+    assert rainfall_response(60, 60, 7) == pytest.approx(4.5)  # cut off at 40 degrees
+    assert rainfall_response(-20, -120, 7) == pytest.approx(2 - 0.75 - 1)
+    assert rainfall_response(-60, 150, 1) == pytest.approx(2 + 1.5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rng: simulate_scans(1, "sticker", rng),
+        lambda rng: simulate_scans(4, "label", rng),
+        lambda rng: simulate_scans(4, "grain", rng, held_out="no"),
+        lambda rng: simulate_scans(4, "grain", 1),
+        lambda rng: simulate_genes(0, (1,), rng),
+        lambda rng: simulate_genes(4, 1, rng),
+        lambda rng: simulate_genes(4, [0] * 27, rng),
+        lambda rng: simulate_genes(4, (1,), rng, correlation=1.1),
+        lambda rng: simulate_genes(4, (1,), rng, per_pathway=0),
+        lambda rng: simulate_genes(4, (1,), None),
+        lambda rng: simulate_rainfall(0, rng),
+        lambda rng: simulate_rainfall(4, rng, south=-0.1),
+        lambda rng: simulate_rainfall(4, 3),
+    ],
+)
+def test_bad_input_to_scans_genes_and_rainfall(call):
+    with pytest.raises(CourseError):
+        call(np.random.default_rng(1))

@@ -1,13 +1,13 @@
 """A prediction and its reasons."""
 
 from course_lib.explain.counterfactual import Counterfactual, counterfactual
+from course_lib.explain.enrichment import pathway_enrichment
 from course_lib.explain.grad_cam import (
     class_scores,
+    erase_squares,
     feature_maps,
     grad_cam,
-    map_similarity,
     predict_proba,
-    randomise,
     train_net,
 )
 from course_lib.explain.log import ExplanationLog, hash_inputs
@@ -24,14 +24,14 @@ __all__ = [
     "LocalSurrogate",
     "class_scores",
     "counterfactual",
+    "erase_squares",
     "feature_maps",
     "grad_cam",
     "hash_inputs",
     "linear_shap",
     "local_surrogate",
-    "map_similarity",
     "partial_dependence_frame",
+    "pathway_enrichment",
     "predict_proba",
-    "randomise",
     "train_net",
 ]

@@ -65,6 +65,39 @@ class Counterfactual:
     changed: pd.DataFrame
     method: str
 
+    def sentence(self, digits: int = 1) -> str:
+        """Return the answer as a sentence of a report, with numbers of so many digits.
+
+        It says what the model would predict, not what would happen.
+
+        Examples
+        --------
+        >>> table = pd.DataFrame({"a": [0.0, 1.0, 2.0]})
+        >>> def double(rows):
+        ...     return 2 * rows["a"]
+        ...
+        >>> counterfactual(double, table.iloc[0], table, 3.0, change=["a"]).sentence()
+        'predicted 0.0; at least 3.0 if a were 1.5 instead of 0.0 (+1.8 sd)'
+        """
+
+        def text(value: float) -> str:
+            return f"{round(value, digits) + 0.0:.{digits}f}"
+
+        moved = self.changes[self.changes["change"] != 0]
+        steps = " and ".join(
+            f"{row['column']} were {text(row['to'])} instead of {text(row['from'])} "
+            f"({row['scaled_change']:+.{digits}f} sd)"
+            for _, row in moved.iterrows()
+        )
+        now, goal = text(self.prediction), f"{self.target_kind} {text(self.target)}"
+        if self.method == "none needed":
+            return f"predicted {now}, which is {goal} already"
+        if self.reached:
+            return f"predicted {now}; {goal} if {steps}"
+        columns = " and ".join(map(str, self.changes["column"]))
+        nearest = f"at best {text(self.new_prediction)}" + (f", if {steps}" if steps else "")
+        return f"predicted {now}; no {columns} in the data gives {goal}: {nearest}"
+
 
 def counterfactual(
     predict: object,

@@ -1,11 +1,12 @@
-r"""Grad-CAM: where a small convolutional net looks when it scores a class.
+r"""Grad-CAM: where a small convolutional net finds its evidence for a class.
 
-The net is convolution → ReLU → global average → linear → softmax. With image x (zero-padded,
-divided by `scale`), filters w_k, and N pixels,
+The net is convolution → ReLU → mean of 2 × 2 → convolution → ReLU → mean of each map →
+hidden layer → ReLU → scores → softmax. With the feature maps A of the second convolution, N
+cells each,
 
-.. math:: A^k_{ij} = \max(0, (w_k * x)_{ij} + b_k), \qquad
-          s_c = \sum_k v_{kc} \frac{1}{N} \sum_{ij} A^k_{ij} + a_c, \qquad
-          p = \mathrm{softmax}(s)
+.. math:: m_k = \frac{1}{N} \sum_{ij} A^k_{ij}, \qquad
+          h_l = \max\Big(0, \sum_k u_{kl} m_k + d_l\Big), \qquad
+          s_c = \sum_l v_{lc} h_l + a_c, \qquad p = \mathrm{softmax}(s)
 
 Grad-CAM (Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74) weighs the feature maps by the mean
 gradient of the class score, taken before the softmax:
@@ -13,13 +14,9 @@ gradient of the class score, taken before the softmax:
 .. math:: \alpha_k = \frac{1}{N} \sum_{ij} \frac{\partial s_c}{\partial A^k_{ij}}, \qquad
           L_{ij} = \max\Big(0, \sum_k \alpha_k A^k_{ij}\Big)
 
-Only the global average and the linear layer follow the maps, so ∂s_c/∂A^k_ij = v_kc/N in every
-pixel: α_k = v_kc/N, and before its ReLU the map is the class-activation map of Zhou et al.
-(2016, doi:10.1109/CVPR.2016.319) divided by N, and sums over the pixels to s_c - a_c.
-
-A map shows what this net used. It does not say why the image is what it is; and it is worth
-looking at only if it changes when the weights do (Adebayo et al. 2018,
-doi:10.48550/arXiv.1810.03292): `randomise` and `map_similarity` make that check.
+The hidden layer makes α differ from image to image. Where only a mean and one linear layer
+follow the maps, it does not, and Grad-CAM is the class-activation map of Zhou et al. (2016,
+doi:10.1109/CVPR.2016.319). Images and arithmetic are float32, for speed, in training.
 """
 
 from __future__ import annotations
@@ -28,7 +25,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-from scipy.stats import spearmanr
 
 from course_lib.errors import (
     check_choice,
@@ -43,38 +39,47 @@ __all__ = [
     "ClassMap",
     "Net",
     "class_scores",
+    "erase_squares",
     "feature_maps",
     "grad_cam",
     "loss_and_gradient",
-    "map_similarity",
     "predict_proba",
-    "randomise",
     "train_net",
 ]
 
-BLOCKS = ("filters", "filter_bias", "weights", "bias")  # what is trained
+# What is trained: filters, their constants, the hidden layer, the scores.
+BLOCKS = ("first", "b", "second", "e", "hidden", "d", "output", "a")
 
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """Parameters of the net; shapes with K filters, C classes.
+    """Parameters of the net; shapes with K filters, H hidden units, C classes.
 
     Attributes
     ----------
-    filters, filter_bias : ndarray, shapes (K, width, width) and (K,)
-        w_k and b_k of the convolution; width is odd.
-    weights, bias : ndarray, shapes (K, C) and (C,)
-        v_kc and a_c of the linear layer.
-    scale : float
-        Images are divided by it: the largest absolute pixel of the training images.
+    first, b : ndarray, shapes (width, width, 1, K₁) and (K₁,)
+        Filters and constants of the first convolution; the width is odd.
+    second, e : ndarray, shapes (width, width, K₁, K) and (K,)
+        The same of the second.
+    hidden, d : ndarray, shapes (K, H) and (H,)
+        u_kl and d_l of the hidden layer.
+    output, a : ndarray, shapes (H, C) and (C,)
+        v_lc and a_c of the scores.
+    centre, scale : float
+        Mean and standard deviation of the training images' pixels; images are standardised.
     image_shape : tuple of int
-        Height and width of the images that the net takes.
+        Height and width of the images that the net takes, both even.
     """
 
-    filters: np.ndarray
-    filter_bias: np.ndarray
-    weights: np.ndarray
-    bias: np.ndarray
+    first: np.ndarray
+    b: np.ndarray
+    second: np.ndarray
+    e: np.ndarray
+    hidden: np.ndarray
+    d: np.ndarray
+    output: np.ndarray
+    a: np.ndarray
+    centre: float
     scale: float
     image_shape: tuple[int, int]
 
@@ -91,33 +96,33 @@ class ClassMap:
         s_c, before the softmax.
     alpha : ndarray, shape (K,)
         Weight of each feature map.
-    signed : ndarray, shape (height, width)
-        Σ α_k A^k, any sign; sums to `score` less the class's bias.
-    raw : ndarray, shape (height, width)
-        max(0, signed): the map of the paper, from 0 upwards, in units of the score.
-    normalised : ndarray, shape (height, width)
-        `raw` divided by its maximum, from 0 to 1; all 0 if nothing speaks for the class.
-        It hides how strong the evidence is: compare images by `raw`.
+    raw : ndarray, half the image's height and width
+        L: from 0 upwards, in units of the score.
+    heat : ndarray, shape of the image
+        `raw` divided by its maximum, from 0 to 1, each cell over its 2 × 2 pixels; all 0 if
+        nothing speaks for the class. It hides how strong the evidence is.
+    hottest : tuple of int
+        Row and column, in the image, of a pixel of the hottest cell.
     """
 
     target: int
     score: float
     alpha: np.ndarray
-    signed: np.ndarray
     raw: np.ndarray
-    normalised: np.ndarray
+    heat: np.ndarray
+    hottest: tuple[int, int]
 
 
 def train_net(
     images: np.ndarray,
     labels: np.ndarray,
     *,
-    n_classes: int = 10,
-    n_filters: int = 32,
-    width: int = 5,
-    n_epochs: int = 40,
+    n_classes: int = 2,
+    n_filters: tuple[int, int] = (8, 16),
+    n_hidden: int = 16,
+    n_epochs: int = 20,
     batch_size: int = 32,
-    learning_rate: float = 0.02,
+    learning_rate: float = 0.01,
     rng: np.random.Generator,
 ) -> Net:
     """Train the net by Adam (Kingma & Ba 2015, doi:10.48550/arXiv.1412.6980) on mini-batches.
@@ -125,13 +130,15 @@ def train_net(
     Parameters
     ----------
     images : array_like, shape (n, height, width)
-        Grey values, finite, in any unit.
+        Grey values, finite, in any unit; height and width even.
     labels : array_like of int, shape (n,)
         Classes, 0 to ``n_classes - 1``; at least two of them.
-    n_classes, n_filters, n_epochs, batch_size : int
-        Numbers of classes and filters, passes over the data, and images per step.
-    width : int
-        Height and width of a filter in pixels, odd.
+    n_classes, n_hidden, batch_size : int
+        Numbers of classes and hidden units, and images per step.
+    n_filters : tuple of two int
+        Filters of the first convolution (5 × 5) and of the second (3 × 3).
+    n_epochs : int
+        Passes over the data; 0 gives a net that has learnt nothing.
     learning_rate : float
         Step size at the start, between 0 and 1; it falls to 0 along a half cosine.
     rng : numpy.random.Generator
@@ -152,34 +159,39 @@ def train_net(
     >>> rng = np.random.default_rng(1)
     >>> images = rng.random((20, 8, 8))
     >>> labels = np.repeat([0, 1], 10)
-    >>> net = train_net(images, labels, n_classes=2, n_filters=2, n_epochs=1, rng=rng)
-    >>> net.filters.shape
-    (2, 5, 5)
+    >>> net = train_net(images, labels, n_epochs=1, rng=rng)
+    >>> predict_proba(net, images).shape
+    (20, 2)
 
     See Also
     --------
     predict_proba : What the net answers.
-    grad_cam : What it looks at.
+    grad_cam : Where it found the evidence.
     """
     images = _check_shape("images", images, ("n", "height", "width"))
+    if images.shape[1] % 2 or images.shape[2] % 2:
+        advice = "Crop a row or a column."
+        raise course_error("images", "must have even sides", images.shape[1:], advice)
     labels = _check_labels(labels, len(images), check_count("n_classes", n_classes, 2))
     _check_differ("images", images)
     _check_differ("labels", labels)
-    check_count("n_filters", n_filters)
-    check_count("n_epochs", n_epochs)
+    if not isinstance(n_filters, tuple) or len(n_filters) != 2:
+        advice = "Try n_filters=(8, 16)."
+        raise course_error("n_filters", "must be a tuple of two counts", n_filters, advice)
+    sizes = [check_count("n_filters", n) for n in n_filters]
+    sizes += [check_count("n_hidden", n_hidden), n_classes]
+    check_count("n_epochs", n_epochs, 0)
     check_count("batch_size", batch_size)
-    if check_count("width", width) % 2 == 0:
-        raise course_error("width", "must be odd", width, f"Try width={width + 1}.")
     check_probability("learning_rate", learning_rate)
-    start = _draw(n_filters, width, n_classes, check_rng("rng", rng))
-    net = Net(**start, scale=float(np.abs(images).max()), image_shape=images.shape[1:])
+    start = _draw(*sizes, check_rng("rng", rng))
+    net = Net(**start, centre=images.mean(), scale=images.std(), image_shape=images.shape[1:])
     mean, square = dict.fromkeys(BLOCKS, 0.0), dict.fromkeys(BLOCKS, 0.0)
     step, n_steps = 0, n_epochs * -(-len(images) // batch_size)
     for _ in range(n_epochs):
         order = rng.permutation(len(images))
         for first in range(0, len(images), batch_size):
             batch = order[first : first + batch_size]
-            gradient = loss_and_gradient(net, images[batch], labels[batch])[1]
+            gradient = _loss_and_gradient(net, images[batch], labels[batch], np.float32)[1]
             step += 1
             rate = learning_rate * (1 + np.cos(np.pi * step / n_steps)) / 2
             updated = {}
@@ -187,14 +199,15 @@ def train_net(
                 mean[name] = 0.9 * mean[name] + 0.1 * gradient[name]
                 square[name] = 0.999 * square[name] + 0.001 * gradient[name] ** 2
                 spread = np.sqrt(square[name] / (1 - 0.999**step)) + 1e-8
-                move = rate * mean[name] / (1 - 0.9**step) / spread
-                updated[name] = getattr(net, name) - move
+                updated[name] = (
+                    getattr(net, name) - rate * mean[name] / (1 - 0.9**step) / spread
+                )
             net = replace(net, **updated)
     return net
 
 
 def feature_maps(net: Net, images: np.ndarray) -> np.ndarray:
-    """Return the feature maps A of images (formula: see the module).
+    """Return the feature maps A of the second convolution (formula: see the module).
 
     Parameters
     ----------
@@ -205,7 +218,7 @@ def feature_maps(net: Net, images: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray, shape (n, height, width, K)
+    ndarray, shape (n, height / 2, width / 2, K)
         One map per filter, 0 or more.
 
     Raises
@@ -216,18 +229,17 @@ def feature_maps(net: Net, images: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> filters = np.zeros((1, 3, 3))
-    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
-    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
-    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
-    >>> feature_maps(net, image[None])[0, 0].tolist()
-    [[0.0], [2.0], [0.0]]
+    >>> rng = np.random.default_rng(1)
+    >>> images = rng.random((20, 8, 8))
+    >>> net = train_net(images, np.repeat([0, 1], 10), n_epochs=0, rng=rng)
+    >>> feature_maps(net, images).shape
+    (20, 4, 4, 16)
 
     See Also
     --------
     class_scores : From maps to scores.
     """
-    return _patches_and_maps(net, images)[1]
+    return _forward(net, images, float)["A"]
 
 
 def class_scores(net: Net, maps: np.ndarray) -> np.ndarray:
@@ -238,7 +250,7 @@ def class_scores(net: Net, maps: np.ndarray) -> np.ndarray:
     net : Net
         From `train_net`.
     maps : ndarray, shape (n, height, width, K)
-        From `feature_maps`; changed ones show what the score would be without a region.
+        From `feature_maps`, or changed ones.
 
     Returns
     -------
@@ -253,20 +265,20 @@ def class_scores(net: Net, maps: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> filters = np.zeros((1, 3, 3))
-    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
-    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
-    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
-    >>> class_scores(net, feature_maps(net, image[None])).round(2).tolist()
-    [[2.5, -2.5]]
+    >>> rng = np.random.default_rng(1)
+    >>> images = rng.random((20, 8, 8))
+    >>> net = train_net(images, np.repeat([0, 1], 10), n_epochs=0, rng=rng)
+    >>> class_scores(net, feature_maps(net, images)).shape
+    (20, 2)
 
     See Also
     --------
     feature_maps : The maps of images.
     predict_proba : From images to probabilities.
     """
-    maps = _check_shape("maps", maps, ("n", "height", "width", len(_check_net(net).filters)))
-    return maps.mean(axis=(1, 2)) @ net.weights + net.bias
+    maps = _check_shape("maps", maps, ("n", "height", "width", len(_check_net(net).e)))
+    hidden = np.maximum(maps.mean(axis=(1, 2)) @ net.hidden + net.d, 0)
+    return hidden @ net.output + net.a
 
 
 def predict_proba(net: Net, images: np.ndarray) -> np.ndarray:
@@ -292,12 +304,11 @@ def predict_proba(net: Net, images: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> filters = np.zeros((1, 3, 3))
-    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
-    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
-    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
-    >>> predict_proba(net, image[None]).round(2).tolist()
-    [[0.99, 0.01]]
+    >>> rng = np.random.default_rng(1)
+    >>> images = rng.random((20, 8, 8))
+    >>> net = train_net(images, np.repeat([0, 1], 10), n_epochs=0, rng=rng)
+    >>> bool(np.allclose(predict_proba(net, images).sum(axis=1), 1))
+    True
 
     See Also
     --------
@@ -310,9 +321,6 @@ def loss_and_gradient(
     net: Net, images: np.ndarray, labels: np.ndarray
 ) -> tuple[float, dict[str, np.ndarray]]:
     """Return the mean cross-entropy and its gradient, by name of the `Net`'s arrays.
-
-    With d_c = (p_c - [c = label])/n of one image, ∂loss/∂A^k_ij = Σ_c v_kc d_c / N where
-    A^k_ij > 0 and 0 elsewhere; filters and biases follow by the chain rule.
 
     Parameters
     ----------
@@ -337,21 +345,9 @@ def loss_and_gradient(
     --------
     train_net : Goes down this gradient.
     """
-    patches, maps = _patches_and_maps(net, images)
-    n, height, width, _ = maps.shape
-    is_label = np.eye(len(net.bias))[_check_labels(labels, n, len(net.bias))]
-    log_probability = log_softmax(class_scores(net, maps), axis=1)
-    loss = -float((is_label * log_probability).sum()) / n
-    to_scores = (np.exp(log_probability) - is_label) / n
-    to_average = to_scores @ net.weights.T / (height * width)
-    to_maps = (maps > 0) * to_average[:, np.newaxis, np.newaxis, :]
-    to_filters = np.tensordot(to_maps, patches, axes=((0, 1, 2), (0, 1, 2)))
-    return loss, {
-        "filters": to_filters.reshape(net.filters.shape),
-        "filter_bias": to_maps.sum(axis=(0, 1, 2)),
-        "weights": maps.mean(axis=(1, 2)).T @ to_scores,
-        "bias": to_scores.sum(axis=0),
-    }
+    images = _check_shape("images", images, ("n", *_check_net(net).image_shape))
+    labels = _check_labels(labels, len(images), len(net.a))
+    return _loss_and_gradient(net, images, labels, float)
 
 
 def grad_cam(net: Net, image: np.ndarray, target: int) -> ClassMap:
@@ -369,7 +365,7 @@ def grad_cam(net: Net, image: np.ndarray, target: int) -> ClassMap:
     Returns
     -------
     ClassMap
-        As large as the image, since the convolution pads it.
+        One cell for every 2 × 2 pixels.
 
     Raises
     ------
@@ -378,46 +374,47 @@ def grad_cam(net: Net, image: np.ndarray, target: int) -> ClassMap:
 
     Examples
     --------
-    >>> filters = np.zeros((1, 3, 3))
-    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
-    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
-    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
-    >>> grad_cam(net, image, 0).normalised.tolist()
-    [[0.0, 1.0, 0.0], [0.0, 0.0, 0.25]]
+    >>> rng = np.random.default_rng(1)
+    >>> images = rng.random((20, 8, 8))
+    >>> net = train_net(images, np.repeat([0, 1], 10), n_epochs=0, rng=rng)
+    >>> grad_cam(net, images[0], 1).heat.shape
+    (8, 8)
 
     See Also
     --------
-    map_similarity : Compare two maps.
-    randomise : A net that has learned nothing.
+    feature_maps : What the map is a weighted sum of.
     """
     image = _check_shape("image", image, _check_net(net).image_shape)
     target = check_count("target", target, 0)
-    check_choice("target", target, range(len(net.bias)))
-    maps = feature_maps(net, image[np.newaxis])
-    alpha = net.weights[:, target] / image.size  # the mean of a gradient that is constant
-    signed = maps[0] @ alpha
-    raw = np.maximum(signed, 0)
-    score = float(class_scores(net, maps)[0, target])
-    return ClassMap(target, score, alpha, signed, raw, normalised=raw / (raw.max() or 1.0))
+    check_choice("target", target, range(len(net.a)))
+    found = _forward(net, image[np.newaxis], float)
+    maps, active = found["A"][0], found["h"][0] > 0
+    n_cells = maps.shape[0] * maps.shape[1]
+    alpha = net.hidden @ (active * net.output[:, target]) / n_cells
+    raw = np.maximum(maps @ alpha, 0)
+    heat = np.kron(raw / (raw.max() or 1.0), np.ones((2, 2)))
+    row, column = np.unravel_index(raw.argmax(), raw.shape)
+    score = float(found["s"][0, target])
+    return ClassMap(target, score, alpha, raw, heat, (2 * int(row), 2 * int(column)))
 
 
-def randomise(net: Net, rng: np.random.Generator, *, layers: str = "all") -> Net:
-    """Return the net with fresh starting values in place of what it has learnt.
+def erase_squares(images: np.ndarray, places: np.ndarray, side: int) -> np.ndarray:
+    """Return copies of images with one grey square, to ask the net again.
 
     Parameters
     ----------
-    net : Net
-        From `train_net`.
-    rng : numpy.random.Generator
-        Source of the fresh values.
-    layers : str
-        Which layers lose what they learnt: ``"all"``, ``"linear"`` or ``"convolution"``.
+    images : array_like, shape (n, height, width)
+        The images.
+    places : array_like of int, shape (n, 2)
+        Row and column about which the square of each image lies, such as `ClassMap.hottest`;
+        at the edge it is moved inwards.
+    side : int
+        Pixels of its side, at most those of the image.
 
     Returns
     -------
-    Net
-        For the parameter randomisation test of Adebayo et al. (2018): a map that stays the
-        same was a picture of the image and not of the net.
+    ndarray, shape (n, height, width)
+        The square has the mean of its pixels.
 
     Raises
     ------
@@ -426,81 +423,111 @@ def randomise(net: Net, rng: np.random.Generator, *, layers: str = "all") -> Net
 
     Examples
     --------
-    >>> filters = np.zeros((1, 3, 3))
-    >>> filters[0, 1, 1] = 2.0  # copies the pixel, doubled
-    >>> net = Net(filters, np.zeros(1), np.array([[6.0, -6.0]]), np.zeros(2), 4.0, (2, 3))
-    >>> image = np.array([[0.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
-    >>> bool((randomise(net, np.random.default_rng(1)).filters == net.filters).all())
-    False
+    >>> erase_squares([[[0, 1, 5], [2, 5, 5], [5, 5, 9]]], [(0, 0)], 2)[0].tolist()
+    [[2.0, 2.0, 5.0], [2.0, 2.0, 5.0], [5.0, 5.0, 9.0]]
 
     See Also
     --------
-    grad_cam : Whose maps should change with the net.
+    grad_cam : Finds the places.
     """
-    _check_net(net)
-    check_choice("layers", layers, ("all", "linear", "convolution"))
-    n_filters, width, _ = net.filters.shape
-    fresh = _draw(n_filters, width, len(net.bias), check_rng("rng", rng))
-    chosen = {"all": BLOCKS, "convolution": BLOCKS[:2], "linear": BLOCKS[2:]}[layers]
-    return replace(net, **{name: fresh[name] for name in chosen})
+    images = _check_shape("images", images, ("n", "height", "width")).astype(float)
+    places = _check_shape("places", places, ("n", 2))
+    if len(places) != len(images):
+        advice = "Give a row and a column per image."
+        raise course_error("places", f"must be {len(images)}", len(places), advice)
+    shape = np.array(images.shape[1:])
+    if check_count("side", side) > shape.min():
+        raise course_error("side", f"must be at most {shape.min()}", side, "Take less.")
+    corners = np.clip(places - side // 2, 0, shape - side).astype(int)
+    for image, (i, j) in zip(images, corners, strict=True):  # a copy, by astype
+        image[i : i + side, j : j + side] = image[i : i + side, j : j + side].mean()
+    return images
 
 
-def map_similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Spearman's rank correlation of two maps' pixels.
-
-    Parameters
-    ----------
-    first, second : array_like, of one shape
-        Maps; pass the `signed` ones: a `raw` map can be 0 everywhere, and then has no ranks.
-
-    Returns
-    -------
-    float
-        From -1 to 1; ties get their mean rank.
-
-    Raises
-    ------
-    CourseError
-        If the shapes differ, a value is not finite, or a map is the same everywhere.
-
-    Examples
-    --------
-    >>> first = np.array([[0.0, 1.0], [2.0, 3.0]])
-    >>> round(map_similarity(first, first**3), 6)
-    1.0
-
-    See Also
-    --------
-    grad_cam : What makes such maps.
-    randomise : What to compare them with.
-    """
-    first = check_finite("first", first)
-    second = _check_shape("second", second, first.shape)
-    _check_differ("first", first)
-    _check_differ("second", second)
-    return float(spearmanr(first, second, axis=None).statistic)
-
-
-def _draw(n_filters: int, width: int, n_classes: int, rng: np.random.Generator) -> dict:
-    """Draw starting values: spread √(2/inputs) before a ReLU (He et al. 2015), √(1/K) after."""
-    return {
-        "filters": rng.normal(size=(n_filters, width, width)) * np.sqrt(2) / width,
-        "filter_bias": np.zeros(n_filters),
-        "weights": rng.normal(size=(n_filters, n_classes)) / np.sqrt(n_filters),
-        "bias": np.zeros(n_classes),
+def _draw(n_first: int, n_second: int, n_hidden: int, n_classes: int, rng) -> dict:
+    """Draw starting values: spread √(2/inputs) before a ReLU (He et al. 2015), √(1/H) after."""
+    shapes = {
+        "first": (5, 5, 1, n_first),
+        "second": (3, 3, n_first, n_second),
+        "hidden": (n_second, n_hidden),
+        "output": (n_hidden, n_classes),
     }
+    start = {}
+    for (name, shape), constant in zip(shapes.items(), "beda", strict=True):
+        variance = (1 if name == "output" else 2) / np.prod(shape[:-1])
+        start[name] = rng.normal(size=shape) * np.sqrt(variance)
+        start[constant] = np.zeros(shape[-1])
+    return start
 
 
-def _patches_and_maps(net: Net, images: object) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbourhood of every pixel, (n, height, width, width²), and A: here a mere product."""
-    images = _check_shape("images", images, ("n", *_check_net(net).image_shape))
-    width = net.filters.shape[1]
+def _patches(maps: np.ndarray, width: int) -> np.ndarray:
+    """Return the neighbourhood of every cell, (n, height, width, width² × K)."""
+    n, height, wide, k = maps.shape
     edge = width // 2
-    padded = np.pad(images / net.scale, ((0, 0), (edge, edge), (edge, edge)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (width, width), axis=(1, 2))
-    patches = windows.reshape(*images.shape, width**2)
-    columns = net.filters.reshape(len(net.filters), -1).T
-    return patches, np.maximum(patches @ columns + net.filter_bias, 0)
+    padded = np.pad(maps, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+    windows = [padded[:, i : i + height, j : j + wide] for i, j in np.ndindex(width, width)]
+    return np.stack(windows, axis=3).reshape(n, height, wide, width**2 * k)
+
+
+def _back_from_patches(patches: np.ndarray, width: int, k: int) -> np.ndarray:
+    """Return the gradient of the cells, given that of `_patches`."""
+    n, height, wide, _ = patches.shape
+    edge = width // 2
+    padded = np.zeros((n, height + 2 * edge, wide + 2 * edge, k), dtype=patches.dtype)
+    parts = patches.reshape(n, height, wide, width**2, k)
+    for part, (i, j) in enumerate(np.ndindex(width, width)):
+        padded[:, i : i + height, j : j + wide] += parts[:, :, :, part]
+    return padded[:, edge : edge + height, edge : edge + wide]
+
+
+def _forward(net: Net, images: object, kind: type) -> dict[str, np.ndarray]:
+    """Return what each layer sees and answers."""
+    images = _check_shape("images", images, ("n", *_check_net(net).image_shape))
+    x = ((images - net.centre) / net.scale).astype(kind)[..., np.newaxis]
+    block = {name: getattr(net, name).astype(kind) for name in BLOCKS}
+    n, height, wide, _ = x.shape
+    seen = {"x": _patches(x, len(net.first))}
+    seen["B"] = np.maximum(seen["x"] @ block["first"].reshape(-1, len(net.b)) + block["b"], 0)
+    halved = seen["B"].reshape(n, height // 2, 2, wide // 2, 2, -1).mean(axis=(2, 4))
+    seen["halved"] = _patches(halved, len(net.second))
+    filters = block["second"].reshape(-1, len(net.e))
+    seen["A"] = np.maximum(seen["halved"] @ filters + block["e"], 0)
+    seen["m"] = seen["A"].mean(axis=(1, 2))
+    seen["h"] = np.maximum(seen["m"] @ block["hidden"] + block["d"], 0)
+    return seen | {"s": seen["h"] @ block["output"] + block["a"]}
+
+
+def _loss_and_gradient(
+    net: Net, images: np.ndarray, labels: np.ndarray, kind: type
+) -> tuple[float, dict[str, np.ndarray]]:
+    """Compute `loss_and_gradient` in float or in float32, layer by layer from the end."""
+    seen = _forward(net, images, kind)
+    n = len(images)
+    is_label = np.eye(len(net.a), dtype=kind)[labels]
+    log_probability = log_softmax(seen["s"], axis=1)
+    to_s = (np.exp(log_probability) - is_label) / n
+    to_h = (to_s @ net.output.T.astype(kind)) * (seen["h"] > 0)
+    to_m = to_h @ net.hidden.T.astype(kind)
+    maps = seen["A"]
+    to_maps = (maps > 0) * (to_m / (maps.shape[1] * maps.shape[2]))[:, np.newaxis, np.newaxis]
+    flat = to_maps.reshape(-1, len(net.e))
+    to_second = seen["halved"].reshape(len(flat), -1).T @ flat
+    to_patches = to_maps @ net.second.reshape(-1, len(net.e)).T.astype(kind)
+    to_halved = _back_from_patches(to_patches, len(net.second), len(net.b))
+    to_first_maps = (seen["B"] > 0) * (to_halved.repeat(2, axis=1).repeat(2, axis=2) / 4)
+    flat_first = to_first_maps.reshape(-1, len(net.b))
+    to_first = seen["x"].reshape(len(flat_first), -1).T @ flat_first
+    gradient = {
+        "first": to_first.reshape(net.first.shape),
+        "b": flat_first.sum(axis=0),
+        "second": to_second.reshape(net.second.shape),
+        "e": flat.sum(axis=0),
+        "hidden": seen["m"].T @ to_h,
+        "d": to_h.sum(axis=0),
+        "output": seen["h"].T @ to_s,
+        "a": to_s.sum(axis=0),
+    }
+    return -float((is_label * log_probability).sum()) / n, gradient
 
 
 def _check_net(net: object) -> Net:
@@ -522,7 +549,7 @@ def _check_shape(argument: str, values: object, shape: tuple[int | str, ...]) ->
 
 def _check_differ(argument: str, values: np.ndarray) -> None:
     if np.ptp(values) == 0:
-        advice = "Check what was passed; of a Grad-CAM map, take `signed`."
+        advice = "Check what was passed."
         raise course_error(argument, "must not be all the same", values.flat[0], advice)
 
 

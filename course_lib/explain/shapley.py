@@ -18,7 +18,6 @@ import pandas as pd
 
 from course_lib import errors
 from course_lib.errors import course_error, listing
-from course_lib.explain.gaussian_shap import gaussian_games
 from course_lib.mixed.design import Side
 from course_lib.mixed.result import LmerResult, check_fit
 
@@ -37,22 +36,13 @@ class Part:
     variables: tuple[str, ...]
     group: str | None
     places: list[int]  # of its columns in the matrix of all fixed effects, or of the group
-    matrix: Callable[[pd.DataFrame], np.ndarray]
-    effects: Callable[[pd.DataFrame], np.ndarray]
-
-    def columns(self, rows: pd.DataFrame) -> np.ndarray:
-        """Values of the columns, shape (rows, q)."""
-        return self.matrix(rows)[:, self.places]
-
-    def weights(self, rows: pd.DataFrame) -> np.ndarray:
-        """Coefficients or random effects, shape (rows, q)."""
-        return self.effects(rows)[:, self.places]
+    matrix: Callable[[pd.DataFrame], np.ndarray]  # all columns, shape (rows, all)
+    effects: Callable[[pd.DataFrame], np.ndarray]  # coefficients or modes, the same shape
 
     @property
     def players(self) -> tuple[str, ...]:
         """Who shares in it: the variables, and the group if there is one."""
-        groups = () if self.group is None else (self.group,)
-        return tuple(dict.fromkeys(self.variables + groups))
+        return tuple(dict.fromkeys((*self.variables, *filter(None, [self.group]))))
 
 
 def linear_shap(
@@ -60,9 +50,7 @@ def linear_shap(
     data: pd.DataFrame,
     *,
     background: pd.DataFrame | None = None,
-    dependence: str = "independent",
     new_levels: str = "error",
-    progress: bool = False,
 ) -> pd.DataFrame:
     r"""Share out each prediction of a mixed model among its predictors and groups, exactly.
 
@@ -72,21 +60,13 @@ def linear_shap(
     (Shapley; Štrumbelj & Kononenko 2014, doi:10.1007/s10115-013-0679-x; Lundberg & Lee 2017,
     arXiv:1705.07874). The players P are the columns of the data left of the bars and in the
     fixed part, and each grouping factor as one more. A product, such as ``x1:x2`` or a random
-    slope x·b_g, is split by the same formula. What v(S) means is the choice of `dependence`:
+    slope x·b_g, is split by the same formula.
 
-    "independent"
-        v(S) is the mean prediction over the background rows with the players in S set to the
-        row's values: "what does the model do with these inputs?" (interventional values). A
-        predictor without an effect gets 0, but combinations that do not occur may be averaged
-        over. A group goes with its random effects: not in S, it is that of the background row.
-    "gaussian"
-        v(S) is the expected prediction given the predictors in S, if all predictors are jointly
-        normal with mean and covariance of the background (Aas, Jullum & Løland 2021,
-        doi:10.1016/j.artint.2021.103502): "what does knowing these values tell us of the
-        prediction?" A predictor without an effect gets a share where it is correlated with one
-        that has; 0/1 columns are treated as normal too, which is rough. Groups are taken as
-        independent of the predictors, as the mixed model assumes: not in S, a group's random
-        effects are their mean over the background rows.
+    v(S) is the mean prediction over the background rows with the players in S set to the row's
+    values: "what does the model do with these inputs?" (independent or interventional values,
+    as those of ``shap.TreeExplainer(forest, background)``). A predictor without an effect gets
+    0, but combinations that do not occur may be averaged over. A group goes with its random
+    effects: not in S, it is that of the background row.
 
     Parameters
     ----------
@@ -95,14 +75,9 @@ def linear_shap(
     data : DataFrame
         Rows whose predictions are shared out.
     background : DataFrame, optional
-        Rows that a prediction is compared with; by default `data`. A single row is allowed for
-        "independent", the comparison is then with that row.
-    dependence : {"independent", "gaussian"}
-        See above. "gaussian" takes numeric predictors that enter as straight lines.
+        Rows that a prediction is compared with; by default `data`. It may be a single row.
     new_levels : {"error", "population"}
         What to do with a group that the fit has not seen: raise, or use 0 for its effects.
-    progress : bool
-        Show a progress bar if it takes longer than a second.
 
     Returns
     -------
@@ -113,8 +88,8 @@ def linear_shap(
     Raises
     ------
     CourseError
-        If a column is missing or has missing values, there is nothing to compare with, too much
-        to evaluate, or a term that "gaussian" cannot treat.
+        If a column is missing or has missing values, there is nothing to compare with, or too
+        much to evaluate.
 
     Examples
     --------
@@ -129,36 +104,29 @@ def linear_shap(
     course_lib.explain.local_surrogate : For models that are no mixed model.
     """
     check_fit("fit", fit)
-    errors.check_choice("dependence", dependence, ("independent", "gaussian"))
     errors.check_choice("new_levels", new_levels, ("error", "population"))
-    errors.check_flag("progress", progress)
     parts = _model_parts(fit)
     data = _checked_rows("data", data, fit, new_levels)
     if background is None and len(data) == 1:
         advice = "Pass background=the rows that the model was fitted to."
         raise course_error("background", "is needed to explain one row", "None", advice)
-    background = data if background is None else background
-    background = _checked_rows("background", background, fit, new_levels)
-    variables = list(dict.fromkeys(name for part in parts for name in part.variables))
-    players = list(dict.fromkeys([*variables, *fit.ngroups]))
-    if set(EXTRA) & set(players):
+    peers = data if background is None else background
+    background = _checked_rows("background", peers, fit, new_levels)
+    variables = [name for part in parts for name in part.variables]
+    shares = dict.fromkeys([*variables, *fit.ngroups], 0.0)
+    if set(EXTRA) & set(shares):
         rule = "must not use the column names of the result"
         advice = "Rename the column in the data and fit again."
         raise course_error("fit", rule, listing(EXTRA), advice)
-    if dependence == "gaussian":
-        games = gaussian_games(parts, variables, data, background)
-    else:
-        games = _independent_games(parts, data, background)
-    from tqdm import tqdm  # not tqdm.auto, which warns where ipywidgets is missing
-
-    shares, base = dict.fromkeys(players, 0.0), np.zeros(len(data))
-    for sharing, value in tqdm(games, desc="terms", disable=not progress, delay=1):
+    _check_work(parts, data, background)
+    base = np.zeros(len(data))
+    for part in parts:  # who takes no part in it gets nothing of it
+        value = partial(_mean_prediction, part, data=data, background=background)
         base += value(frozenset())
-        for player, share in _shapley_values(sharing, value).items():
+        for player, share in _shapley_values(part.players, value).items():
             shares[player] = shares[player] + share
-    prediction = fit.predict(data, new_levels=new_levels)
-    extra = {"base_value": base, "prediction": prediction}
-    return pd.DataFrame(shares | extra, index=data.index)
+    told = {"base_value": base, "prediction": fit.predict(data, new_levels=new_levels)}
+    return pd.DataFrame(shares | told, index=data.index)
 
 
 def _model_parts(fit: LmerResult) -> list[Part]:
@@ -191,9 +159,8 @@ def _by_variables(sides: Iterable[Side]) -> Iterable[tuple]:
     return found.items()
 
 
-def _subsets(players: Iterable[str]) -> Iterator[frozenset[str]]:
+def _subsets(players: Sequence[str]) -> Iterator[frozenset[str]]:
     """All subsets of the players, the empty one first."""
-    players = list(players)
     for size in range(len(players) + 1):
         yield from map(frozenset, combinations(players, size))
 
@@ -230,15 +197,6 @@ def _checked_rows(argument, rows, fit, new_levels) -> pd.DataFrame:
     return rows[names]
 
 
-def _independent_games(parts: list[Part], data, background) -> list[tuple]:
-    """Players and v of each part: those that take no part in it get nothing of it."""
-    _check_work(parts, data, background)
-    return [
-        (part.players, partial(_mean_prediction, part, data=data, background=background))
-        for part in parts
-    ]
-
-
 def _check_work(parts: list[Part], data: pd.DataFrame, background: pd.DataFrame) -> None:
     work = 0
     for part, known in ((one, known) for one in parts for known in _subsets(one.players)):
@@ -271,15 +229,15 @@ def _mean_prediction(part: Part, known: frozenset[str], data, background) -> np.
     own, other = _distinct_rows(part, known, data, background)
     (own_codes, own_rows), (other_codes, other_rows) = own, other
     if part.group is None or part.group in known:
-        mixing, factor = np.bincount(other_codes)[:, None], part.weights(data)
+        mixing, factor = np.bincount(other_codes)[:, None], part.effects(data)[:, part.places]
     else:  # the group's effects stay with the background row
-        effects = part.weights(background)
+        effects = part.effects(background)[:, part.places]
         mixing = np.column_stack([np.bincount(other_codes, one) for one in effects.T])
         factor = 1.0
     size, mean = max(1, BATCH // len(other_rows)), []
     for start in range(0, len(own_rows), size):
         rows = own_rows.iloc[start : start + size].merge(other_rows, how="cross")
-        columns = part.columns(rows)
+        columns = part.matrix(rows)[:, part.places]
         columns = columns.reshape(-1, len(other_rows), columns.shape[1])
         mean.append((columns * mixing).sum(axis=1) / len(background))
     mean = (np.vstack(mean)[own_codes] * factor).sum(axis=1)

@@ -143,17 +143,16 @@ def local_surrogate(
     for name in np.array(features)[scale == 0]:
         advice = "Leave it out of features, or give data with more rows."
         raise course_error("data", "must vary in each feature", f"'{name}' constant", advice)
-    fits = []
-    for _ in range(n_repeats):
-        z = rng.standard_normal((n_samples, p))
-        weights = np.exp(-(z**2).sum(axis=1) / width**2)
-        # Kish's effective number of points; below, the line goes through a handful of them.
-        if weights.sum() ** 2 <= (p + 1) * (weights**2).sum():
-            rule = "must leave more points near the row than the line has coefficients"
-            advice = "Take a wider kernel, more samples or fewer features."
-            raise course_error("kernel_width", rule, f"{width:g} with {p} features", advice)
-        y = function(repeat_row(centre, features, here + scale * z))
-        fits.append(_ridge(z, y, weights, alpha))
+    z = rng.standard_normal((n_repeats, n_samples, p))
+    weights = np.exp(-(z**2).sum(axis=2) / width**2)
+    # Kish's effective number of points; below, the line goes through a handful of them.
+    if (weights.sum(axis=1) ** 2 <= (p + 1) * (weights**2).sum(axis=1)).any():
+        rule = "must leave more points near the row than the line has coefficients"
+        advice = "Take a wider kernel, more samples or fewer features."
+        raise course_error("kernel_width", rule, f"{width:g} with {p} features", advice)
+    moved = (here + scale * z).reshape(-1, p)  # of all repeats: one call is faster
+    y = function(repeat_row(centre, features, moved)).reshape(n_repeats, n_samples)
+    fits = [_ridge(*one, alpha) for one in zip(z, y, weights, strict=True)]
     intercepts, slopes, r_squared = (np.array(one) for one in zip(*fits, strict=True))
     effect, spread = slopes.mean(axis=0), slopes.std(axis=0, ddof=1)
     effects = pd.DataFrame({"feature": features, "value": here, "effect": effect})

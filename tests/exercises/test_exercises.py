@@ -865,3 +865,39 @@ def test_5_4_neither_equal_growth_nor_a_large_sd_is_ruled_out():
         (slopes["lower"] > common) | (slopes["upper"] < common)
     ).sum() == 1  # 1.35 by chance
     assert round(slopes["estimate"].std(), 2) == 0.37  # sentence C
+
+
+# The facts behind the judgements of chapter 9.
+
+
+def test_9_4_each_letter_follows_from_the_reports_of_the_chapter():
+    folder = Path(__file__).resolve().parents[2] / "chapters"
+    text = (folder / "09_explaining_predictions.ipynb").read_text(encoding="utf-8")
+    (cell,) = [c for c in json.loads(text)["cells"] if c["id"] == "exercise-9-4"]
+    letters = ""
+    for line in re.findall(r"^\| \d \|.*", "".join(cell["source"]), re.M):
+        numbers = [float(one) for one in re.findall(r"-?\d*\.\d+", line.replace("−", "-"))]
+        narrow, spread, r2, wide, _, _ = numbers
+        if r2 < 0.5:
+            letters += "L"
+        elif max(narrow, wide) < spread:
+            letters += "N"
+        else:
+            letters += "Y" if abs(narrow - wide) < 3 * spread else "W"
+    (exercise,) = (e for e in exercises_of(9) if e.id == "9.4")
+    assert judge(exercise, letters).correct is True
+
+
+def test_enrichment_by_drawing():
+    rng = np.random.default_rng(1)
+    draws = rng.permuted(np.tile(np.arange(120) < 12, (20_000, 1)), axis=1)[:, :15].sum(axis=1)
+    right = value_of(exercises_of("9")["9.5"].right)
+    assert (draws >= 5).mean() == pytest.approx(right, abs=0.0025)
+    for answer in (0.00731, 0.0073):
+        assert check("9.5", answer).correct is True
+
+
+def test_every_other_pair_has_a_reason_for_each_wrong_letter():
+    for pair in set(exercises_of("9")["9.6"].options) - {"AE"}:
+        message = check("9.6", pair).message
+        assert all((f"{letter}: " in message) == (letter not in "AE") for letter in pair)

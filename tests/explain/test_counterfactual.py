@@ -224,3 +224,23 @@ def test_bad_input(data, row, change, match):
 def test_one_row_of_data_has_no_scale(data, row):
     with pytest.raises(CourseError, match="scale: must be positive.*constant in data"):
         counterfactual(line, row, data.head(1), 11, change=["a"])
+
+
+def test_sentences_of_a_report(data, row):
+    found = counterfactual(lambda rows: rows["a"], row, data, float(row["a"]), change=["a"])
+    assert found.sentence().endswith("already")
+    up = counterfactual(
+        line, row, data, float(line(row.to_frame().T).iloc[0]) + 0.5, change=["a"]
+    )
+    assert up.reached
+    move = up.changes.iloc[0]
+    assert f"if a were {move['to']:.1f} instead of {move['from']:.1f}" in up.sentence()
+    assert f"({move['scaled_change']:+.2f} sd)" in up.sentence(2)
+    never = counterfactual(line, row, data, 1e6, change=["a"])
+    assert f"no a in the data gives at least {1e6:.1f}" in never.sentence()
+    assert f"at best {never.new_prediction:.1f}" in never.sentence()
+
+
+def test_sentence_has_no_minus_zero(data, row):
+    found = counterfactual(lambda rows: 0 * rows["a"] - 1e-9, row, data, -1.0, change=["a"])
+    assert found.sentence() == "predicted 0.0, which is at least -1.0 already"

@@ -34,6 +34,7 @@ REWRITTEN = (
     "06_building_the_model",
     "07_diagnostics",
     "08_interpretation",
+    "09_explaining_predictions",
 )
 
 

@@ -1,0 +1,390 @@
+"""Exercises of chapter 9: a share by hand, what a waterfall permits, averages, LIME reports."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from course_lib.datasets import load
+from course_lib.exercises.checker import Exercise, Mistake
+from course_lib.mixed.result import LmerResult, lmer
+
+__all__ = ["EXERCISES"]
+
+FEATURES = ["ses", "meanses", "minority", "female", "catholic"]
+
+
+@functools.cache
+def pupils() -> pd.DataFrame:
+    """Return the survey as the chapter has it, without the added columns."""
+    survey = load("hsb82")
+    status = (survey[["ses", "meanses"]] * 512).round() / 512
+    return survey.assign(
+        ses=status["ses"],
+        meanses=status["meanses"],
+        minority=(survey["minrty"] == "Yes").astype(float),
+        female=(survey["sx"] == "Female").astype(float),
+        catholic=(survey["sector"] == "Catholic").astype(float),
+    )
+
+
+# 9.1: the share of SES where it is crossed with the sector.
+
+SES, CATHOLIC = -1.5, 1.0
+
+
+@functools.cache
+def crossed_fit() -> LmerResult:
+    """Fit SES crossed with the sector."""
+    return lmer("mAch ~ ses * catholic + (1 | school)", pupils())
+
+
+def value(ses: float | None = None, catholic: float | None = None) -> float:
+    """Return the mean fixed part over all pupils, with columns set to one value."""
+    beta = crossed_fit().fe_params
+    x = pupils()["ses"] if ses is None else ses
+    c = pupils()["catholic"] if catholic is None else catholic
+    part = beta["ses"] * x + beta["catholic"] * c + beta["ses:catholic"] * (x * c)
+    return float(np.mean(beta["Intercept"] + part))
+
+
+def ses_first() -> float:
+    """Return what SES adds when it comes first."""
+    return value(ses=SES) - value()
+
+
+def ses_second() -> float:
+    """Return what SES adds when the sector is already set."""
+    return value(ses=SES, catholic=CATHOLIC) - value(catholic=CATHOLIC)
+
+
+def catholic_share() -> float:
+    """Return the share of the sector."""
+    together = value(ses=SES, catholic=CATHOLIC)
+    return (value(catholic=CATHOLIC) - value() + together - value(ses=SES)) / 2
+
+
+# 9.2: which two sentences a waterfall permits.
+
+WRONG = {
+    "B": "the forest was never told what happens if somebody *changes* attendance.",
+    "C": "a bar belongs to one boy and one forest; it says nothing about the scores of others.",
+    "E": "exact arithmetic is not a standard error. The five other forests gave other bars.",
+}
+PAIRS = ["".join(pair) for pair in itertools.combinations("ABCDE", 2)]
+
+
+def hint_to_pair(pair: str) -> str:
+    """Return the hints to the wrong letters of a pair, and say which one is right."""
+    right = "".join(f"{letter} is right. " for letter in pair if letter not in WRONG)
+    return right + " ".join(f"{letter}: {WRONG[letter]}" for letter in pair if letter in WRONG)
+
+
+# 9.3: partial dependence of a forest on the mean SES of the school.
+
+LOW, HIGH = -0.5, 0.5
+GROUPS = {"all": (0.0, 1.0), "catholic": (1.0,), "public": (0.0,)}
+
+
+@functools.cache
+def forest() -> object:
+    """Train the forest of the exercise."""
+    from sklearn.ensemble import RandomForestRegressor  # slow to import
+
+    model = RandomForestRegressor(n_estimators=30, min_samples_leaf=30, random_state=3)
+    return model.fit(pupils()[FEATURES], pupils()["mAch"])
+
+
+def rows_of(sectors: tuple[float, ...]) -> pd.DataFrame:
+    """Return the pupils of these sectors."""
+    return pupils().loc[pupils()["catholic"].isin(sectors), FEATURES]
+
+
+def rise(rows: pd.DataFrame, low: float = LOW, high: float = HIGH, also: str = "") -> float:
+    """Return the change of the mean prediction; with `also` a second column is set, too."""
+    names = ["meanses", *filter(None, [also])]
+    ends = [
+        forest().predict(rows.assign(**dict.fromkeys(names, end))).mean() for end in (low, high)
+    ]
+    return float(ends[1] - ends[0])
+
+
+def rise_if_all(sectors: tuple[float, ...]) -> float:
+    """Return the change if the sector is set for everybody, not used to choose pupils."""
+    rows = pupils()[FEATURES]
+    return rise(rows.assign(catholic=sectors[0]) if len(sectors) == 1 else rows)
+
+
+def observed(sectors: tuple[float, ...], of: str = "predicted") -> float:
+    """Return the difference between pupils of schools above and below."""
+    rows = rows_of(sectors)
+    values = forest().predict(rows) if of == "predicted" else pupils().loc[rows.index, of]
+    above, below = rows["meanses"] > HIGH, rows["meanses"] < LOW
+    return float(np.mean(values[above]) - np.mean(values[below]))
+
+
+def by_group(compute: Callable[[tuple[float, ...]], float]) -> dict[str, float]:
+    """Return one number for all pupils and for each sector."""
+    return {name: compute(sectors) for name, sectors in GROUPS.items()}
+
+
+def right_rises() -> dict[str, float]:
+    """Return the right numbers."""
+    return by_group(lambda sectors: rise(rows_of(sectors)))
+
+
+def sectors_swapped() -> dict[str, float]:
+    """Return the right numbers with the names of the sectors exchanged."""
+    right = right_rises()
+    return right | {"catholic": right["public"], "public": right["catholic"]}
+
+
+# 9.4: four LIME reports. Why a letter is wrong, for each report.
+
+VERDICTS = "WLYN"
+CLOSE = "both lines follow the predictions closely."
+WHY_NOT = (
+    {
+        "Y": "compare its two widths.",
+        "L": CLOSE,
+        "N": "the spreads are small in both columns. What else differs?",
+    },
+    {
+        "Y": "look at its local R².",
+        "W": "the two widths agree. What is wrong with both?",
+        "N": "the spreads are small beside the effects. What about the line itself?",
+    },
+    {
+        "W": "the two widths agree.",
+        "L": CLOSE,
+        "N": "the effect is many times its spread.",
+    },
+    {
+        "Y": "compare the effects with their spreads.",
+        "W": "the two effects differ by less than their spreads.",
+        "L": CLOSE,
+    },
+)
+REPORTS = tuple("".join(four) for four in itertools.product("YWLN", repeat=4))
+
+
+def hint_to_reports(letters: str) -> str:
+    """Return why each wrong letter fails."""
+    parts = [
+        f"report {place + 1}: {WHY_NOT[place][letter]}"
+        for place, letter in enumerate(letters)
+        if letter != VERDICTS[place]
+    ]
+    return "look again at " + " And at ".join(parts)
+
+
+# 9.5: at least 5 of 12 important genes among 15 of 120.
+
+GENES, IMPORTANT, IN_PATHWAY, BOTH = 120, 15, 12, 5
+
+
+def chance_of_at_least(count: int = BOTH) -> float:
+    """Return P(at least `count`) without replacement."""
+    return float(stats.hypergeom.sf(count - 1, GENES, IN_PATHWAY, IMPORTANT))
+
+
+def chance_of_exactly() -> float:
+    """Return P(exactly BOTH) without replacement."""
+    return float(stats.hypergeom.pmf(BOTH, GENES, IN_PATHWAY, IMPORTANT))
+
+
+def with_replacement() -> float:
+    """Return P(at least BOTH) if each gene were put back."""
+    return float(stats.binom.sf(BOTH - 1, IMPORTANT, IN_PATHWAY / GENES))
+
+
+def expected_count() -> float:
+    """Return the mean count."""
+    return IMPORTANT * IN_PATHWAY / GENES
+
+
+# 9.6: which two sentences.
+
+WRONG_IN_REPORT = {
+    "B": "the scenario changes a row of a table, not a family. Nobody's SES was changed.",
+    "C": "maps of the grain had a warm spot too, although the grain was everywhere. What would "
+    "you do with the spot before you believe it?",
+    "D": "with correlated genes most studies without any effect name a pathway. What did the "
+    "test shuffle?",
+}
+
+
+def hint_to_report(pair: str) -> str:
+    """Return the hints to the wrong letters of a pair, and say which one is right."""
+    wrong = [letter for letter in pair if letter in WRONG_IN_REPORT]
+    right = "".join(f"{letter} is right. " for letter in pair if letter not in wrong)
+    return right + " ".join(f"{letter}: {WRONG_IN_REPORT[letter]}" for letter in wrong)
+
+
+EXERCISES = (
+    Exercise(
+        id="9.1",
+        question="What is the Shapley value of SES in the prediction for this pupil?",
+        right=lambda: (ses_first() + ses_second()) / 2,
+        wanted="a share in points",
+        success="half of the crossed effect goes to each of the two columns. Low SES costs "
+        "less in a Catholic school, and SES gets only half of that relief.",
+        tolerance=0.005,
+        mistakes=(
+            Mistake(
+                ses_first,
+                "that is what SES adds when it comes first. There is another order.",
+            ),
+            Mistake(
+                ses_second,
+                "that is what SES adds when the sector is already set. There is another order.",
+            ),
+            Mistake(
+                lambda: crossed_fit().fe_params["ses"] * SES,
+                "that is the coefficient of `ses` alone, which is the slope in public schools. "
+                "Where is the crossed term?",
+            ),
+            Mistake(catholic_share, "that is the share of `catholic`."),
+            Mistake(
+                lambda: value(ses=SES, catholic=CATHOLIC),
+                "that is the prediction. A share is what one column adds to it.",
+            ),
+            Mistake(
+                lambda: ses_first() + ses_second(),
+                "you added the two orders. A share is their average.",
+            ),
+            Mistake(
+                lambda: value(ses=SES, catholic=CATHOLIC) - value(),
+                "that is what both columns share. Whose part is whose?",
+            ),
+        ),
+    ),
+    Exercise(
+        id="9.2",
+        question="Which two sentences does the waterfall permit?",
+        right=lambda: "AD",
+        success="a bar is about this forest, this boy, and these peers. Other peers, another "
+        "bar: beside pupils below the step his attendance is nothing special.",
+        kind="choice",
+        options=tuple(PAIRS),
+        mistakes=tuple(
+            Mistake(functools.partial(str, pair), hint_to_pair(pair))
+            for pair in PAIRS
+            if pair != "AD"
+        ),
+        wanted="two letters from A to E",
+    ),
+    Exercise(
+        id="9.3",
+        question="By how much does the forest's mean prediction rise from meanses -0.5 to 0.5, "
+        "for all pupils and for those of each sector?",
+        right=right_rises,
+        kind="mapping",
+        wanted="a rise in points",
+        success="the average stands for neither sector: the forest lets the school's mean SES "
+        "count for more in Catholic ones. But a forest gives no standard error to that. In a "
+        "mixed model with meanses * catholic the difference has the other sign, and an "
+        "interval around zero.",
+        tolerance=0.01,
+        mistakes=(
+            Mistake(
+                lambda: by_group(observed),
+                "you compared pupils of different schools, who differ in other columns too. "
+                "Set the column in the same rows.",
+            ),
+            Mistake(
+                lambda: by_group(functools.partial(observed, of="mAch")),
+                "those are differences of scores. What does the forest predict?",
+            ),
+            Mistake(
+                lambda: by_group(lambda sectors: rise(rows_of(sectors), also="ses")),
+                "you set `ses` as well. Everything but `meanses` stays as it is.",
+            ),
+            Mistake(
+                lambda: by_group(rise_if_all),
+                "you set the sector for everybody. Take the pupils who are in it.",
+            ),
+            Mistake(
+                lambda: by_group(lambda sectors: rise(rows_of(sectors), high=0.0)),
+                "you went from -0.5 to 0 only.",
+            ),
+            Mistake(sectors_swapped, "the two sectors are the wrong way round."),
+        ),
+    ),
+    Exercise(
+        id="9.4",
+        question="Which of the four reports permits the sentence, and why do the others not?",
+        right=lambda: VERDICTS,
+        success="a small spread says only that more neighbours would not change the answer. "
+        "The fit of the line and a second width are separate questions.",
+        kind="choice",
+        options=REPORTS,
+        mistakes=tuple(
+            Mistake(functools.partial(str, letters), hint_to_reports(letters))
+            for letters in REPORTS
+            if letters != VERDICTS
+        ),
+        wanted="four letters out of Y, W, L and N",
+    ),
+    Exercise(
+        id="9.5",
+        question="How likely is it that at least 5 of the 15 genes belong to the pathway?",
+        right=chance_of_at_least,
+        success="as evidence for the pathway it is worth as much as its null: that genes are "
+        "drawn one by one. Where the 12 genes rise and fall together, five of them arrive "
+        "together more often.",
+        tolerance=0.005,
+        wanted="a probability",
+        mistakes=(
+            Mistake(
+                chance_of_exactly,
+                "that is the chance of exactly 5. Six or more would have been as striking.",
+            ),
+            Mistake(
+                lambda: chance_of_at_least(BOTH + 1),
+                "that is the chance of more than 5. `sf(k, …)` does not count k itself.",
+            ),
+            Mistake(
+                lambda: 1 - chance_of_at_least(),
+                "that is the chance of fewer than 5.",
+            ),
+            Mistake(
+                lambda: 1 - chance_of_at_least(BOTH + 1),
+                "that is the chance of 5 or fewer, the other side.",
+            ),
+            Mistake(
+                with_replacement,
+                "you put each gene back before the next is drawn. A gene is in the list once.",
+            ),
+            Mistake(expected_count, "that is how many to expect, not how likely 5 are."),
+            Mistake(
+                lambda: BOTH / expected_count(),
+                "that is how many times as many as expected. How likely is it?",
+            ),
+            Mistake(
+                lambda: 100 * chance_of_at_least(),
+                "that is the right number in per cent. Write it as a probability.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="9.6",
+        question="Which two sentences may stand in a report?",
+        right=lambda: "AE",
+        success="A speaks of the model, and E of a difference between people, with the one "
+        "thing that it leaves out. Neither says what would happen.",
+        kind="choice",
+        options=tuple(PAIRS),
+        mistakes=tuple(
+            Mistake(functools.partial(str, pair), hint_to_report(pair))
+            for pair in PAIRS
+            if pair != "AE"
+        ),
+        wanted="two letters from A to E",
+    ),
+)
