@@ -171,19 +171,15 @@ EXERCISES = (
                 "that of all.",
             ),
             Mistake(
-                lambda: float(int(expected_negative(schools("Public")))),
-                "is that an expected number, rounded? An average over many worlds need not "
-                "be a whole number, so give two decimals.",
-            ),
-            Mistake(
                 expected_with_one_error,
                 "did you use one typical standard error for all schools? Each has its own, and "
                 "the badly known slopes fall below zero more often.",
             ),
             Mistake(
                 lambda: expected_negative(public_with_all(), common_slope(schools("Public"))),
-                "too low: every school has its own standard error, estimated from the rows of "
-                "the public schools alone. Add up the chances of single schools.",
+                "too low. An expected number need not be a whole one, so do not round it. And "
+                "every school has its own standard error, estimated from the rows of the public "
+                "schools alone.",
             ),
             Mistake(
                 lambda: len(schools("Public")) - expected_negative(schools("Public")),
