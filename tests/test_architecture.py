@@ -57,6 +57,7 @@ ROOMS = {
         "gaussian_shap",
         "shapley",
         "counterfactual",
+        "enrichment",
         "grad_cam",
         "log",
     ],
