@@ -734,6 +734,11 @@ def rainfall_response(latitude: object, longitude: object, month: object) -> np.
     ndarray
         r.
 
+    Raises
+    ------
+    CourseError
+        If a value is not a finite number, or the shapes do not match.
+
     Examples
     --------
     >>> float(rainfall_response(40, 60, 7))
@@ -743,9 +748,16 @@ def rainfall_response(latitude: object, longitude: object, month: object) -> np.
     --------
     simulate_rainfall : Stations that respond like this.
     """
-    season = np.cos(2 * np.pi * (np.asarray(month) - 7) / 12)
-    east = np.cos(np.pi * (np.asarray(longitude) - 60) / 180)
-    return 2 + 1.5 * np.clip(np.asarray(latitude) / 40, -1, 1) * season + east
+    given = {"latitude": latitude, "longitude": longitude, "month": month}
+    arrays = [check_finite(name, values) for name, values in given.items()]
+    try:
+        latitude, longitude, month = np.broadcast_arrays(*arrays)
+    except ValueError:
+        shapes, advice = [array.shape for array in arrays], "Give one value each per place."
+        raise course_error("latitude", "must match the others", shapes, advice) from None
+    season = np.cos(2 * np.pi * (month - 7) / 12)
+    east = np.cos(np.pi * (longitude - 60) / 180)
+    return 2 + 1.5 * np.clip(latitude / 40, -1, 1) * season + east
 
 
 def simulate_rainfall(n: int, rng: np.random.Generator, *, south: float = 0.03) -> pd.DataFrame:

@@ -612,6 +612,8 @@ def test_response_by_hand():
         lambda rng: simulate_genes(4, (1,), rng, correlation=1.1),
         lambda rng: simulate_genes(4, (1,), rng, per_pathway=0),
         lambda rng: simulate_genes(4, (1,), None),
+        lambda _: rainfall_response("x", 0, 1),
+        lambda _: rainfall_response([1, 2], [1, 2, 3], 1),
         lambda rng: simulate_rainfall(0, rng),
         lambda rng: simulate_rainfall(4, rng, south=-0.1),
         lambda rng: simulate_rainfall(4, 3),
