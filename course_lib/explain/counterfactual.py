@@ -68,7 +68,8 @@ class Counterfactual:
     def sentence(self, digits: int = 1) -> str:
         """Return the answer as a sentence of a report, with numbers of so many digits.
 
-        It says what the model would predict, not what would happen.
+        It says what the model would predict, not what would happen. New values are rounded away
+        from the old ones, so that the change is not smaller than the one found.
 
         Examples
         --------
@@ -83,9 +84,13 @@ class Counterfactual:
         def text(value: float) -> str:
             return f"{round(value, digits) + 0.0:.{digits}f}"
 
+        def outward(row: pd.Series) -> float:
+            away = np.ceil if row["change"] > 0 else np.floor
+            return float(away(round(row["to"] * 10**digits, 6)) / 10**digits)
+
         moved = self.changes[self.changes["change"] != 0]
         steps = " and ".join(
-            f"{row['column']} were {text(row['to'])} instead of {text(row['from'])} "
+            f"{row['column']} were {text(outward(row))} instead of {text(row['from'])} "
             f"({row['scaled_change']:+.{digits}f} sd)"
             for _, row in moved.iterrows()
         )

@@ -244,3 +244,20 @@ def test_sentences_of_a_report(data, row):
 def test_sentence_has_no_minus_zero(data, row):
     found = counterfactual(lambda rows: 0 * rows["a"] - 1e-9, row, data, -1.0, change=["a"])
     assert found.sentence() == "predicted 0.0, which is at least -1.0 already"
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "text"), [(0.0, 2.42, "1.3"), (2.0, -2.42, "-1.3")]
+)
+def test_sentence_rounds_away_from_the_old_value(start, target, text):
+    table = pd.DataFrame({"a": [-2.0, 0.0, 2.0]})
+    kind = "at least" if target > start else "at most"
+    found = counterfactual(
+        lambda rows: 2 * rows["a"],
+        pd.Series({"a": start}),
+        table,
+        target,
+        change=["a"],
+        target_kind=kind,
+    )
+    assert f"if a were {text} instead of {start:.1f}" in found.sentence()
