@@ -843,7 +843,8 @@ def _combined(one: np.ndarray, other: np.ndarray, sums: np.ndarray) -> np.ndarra
     i, j = np.triu_indices(len(one))
     pairs = one[i, :, None] * other[j, None, :]
     pairs += np.where(i == j, 0.0, 1.0)[:, None, None] * one[j, :, None] * other[i, None, :]
-    return np.einsum("pab,pg->abg", pairs, sums, optimize=True)
+    flat = pairs.reshape(len(pairs), -1)
+    return (flat.T @ sums).reshape(one.shape[1], other.shape[1], -1)  # contiguous by groups
 
 
 def _root(A: np.ndarray, M: np.ndarray, factor: int | None = None) -> tuple[np.ndarray, ...]:
