@@ -54,6 +54,7 @@ __all__ = [
     "plain_side",
     "read",
     "side_of",
+    "warn_of_dropped",
 ]
 
 # The rest (log, exp, poly, scale, C, np, …) formulaic knows
@@ -365,6 +366,7 @@ def _sides(
         values, empty = _as_array(matrix), _empty_cells(matrix, levels)
         kept = [k for k in range(matrix.shape[1]) if k not in empty]
         made[text] = side_of(text, spec, used, empty), values[:, kept]
+        warn_of_dropped(made[text][0], stacklevel=5)
     for text, (side, matrix) in made.items():
         if matrix.shape[1] == 0 and any(bar.left == text for bar in parsed.bars):
             rule = "needs at least one term left of the bar"
@@ -375,7 +377,7 @@ def _sides(
 
 
 def side_of(text: str, spec: ModelSpec, used: tuple[str, ...], empty: list[int]) -> Side:
-    """Make a side of what formulaic has built; warn of the columns that are left out.
+    """Make a side of what formulaic has built.
 
     Parameters
     ----------
@@ -400,13 +402,17 @@ def side_of(text: str, spec: ModelSpec, used: tuple[str, ...], empty: list[int])
         at = tuple(kept.index(k) for k in places if k not in empty)
         terms.append((tuple(name for name in used if name in takes), at))
     names, dropped = (tuple(columns[k] for k in which) for which in (kept, empty))
-    if dropped:
-        warnings.warn(
-            f"lmer: no row has {listing(dropped)}, so this column is zero and is left out, "
-            "as in lme4.",
-            stacklevel=5,
-        )
     return Side(names, used, tuple(terms), spec, frozenset(coded_names(text)), dropped)
+
+
+def warn_of_dropped(side: Side, stacklevel: int) -> None:
+    """Warn of columns of a side that are left out; `stacklevel` as in `warnings.warn`."""
+    if side.dropped:
+        warnings.warn(
+            f"lmer: no row has {listing(side.dropped)}, so this column is zero and is left "
+            "out, as in lme4.",
+            stacklevel=stacklevel,
+        )
 
 
 def _empty_cells(matrix: pd.DataFrame, levels: dict[str, tuple]) -> list[int]:

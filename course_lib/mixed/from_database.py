@@ -3,26 +3,29 @@ r"""Fit a model to a table that stays where it is: a database makes the sums.
 No step after `cross_products` depends on the rows, and cross-products are sums. So a lazy table
 (a DuckDB relation, a Polars LazyFrame, or what else narwhals takes) is asked for
 
-======= ============================================================================
+======= ==========================================================================
 levels  of every categorical predictor, of which there may be `MOST_LEVELS`
-pass 1  rows; mean, smallest and largest value of every column
+pass 1  rows; mean, smallest and largest value of every number
 pass 2  per group: rows, and sums of all columns and their products, **about the means**
-======= ============================================================================
+======= ==========================================================================
 
 and the engine goes on as if it had made them. A column here is an *atom*: a product of numbers
-(``x``, ``I(x**2)``) within one combination of categories, zero elsewhere. Every column of the
-model is a linear combination of atoms u and the constant, so with ũ = [1, (u - m)/s] its
-cross-products are T'(Σ ũũ')T. Sums about the means keep their digits wherever zero is and
-whatever the units (Chan, Golub & LeVeque 1983, doi:10.1080/00031305.1983.10483115); a column
-that others explain up to a share of 1e-12 of its variance counts as their combination.
+(``x``, ``I(x**2)``), each about its mean, within one combination of categories, zero elsewhere.
+With u the constant and all atoms, every column of the model is a linear combination of u, so
+that its cross-products are T'(Σ uu')T. Sums about the means keep their digits wherever zero is
+and whatever the units (Chan, Golub & LeVeque 1983, doi:10.1080/00031305.1983.10483115); a
+column that others explain up to a share of 1e-12 of its variance counts as their combination.
 
 The database computes in double precision, leaves out the rows with a missing value, and writes
-nothing. What asks for the rows of such a fit raises, and says how to get some.
+nothing; a query that fails ends an open transaction, as any failed query does. What asks for
+the rows of such a fit raises, and says how to get some.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -54,6 +57,7 @@ from course_lib.mixed.design import (
     plain_side,
     read,
     side_of,
+    warn_of_dropped,
 )
 from course_lib.mixed.formula import coded_names, formula_error, names_in, other_calls
 from course_lib.mixed.scaling import COLLINEAR, CollinearError, Standardised
@@ -235,10 +239,11 @@ def _check_taken(reading: Reading, table: Table) -> None:
     rule += ", ".join(FUNCTIONS)
     text = reading.parsed.text
     for piece in reading.variables:
-        calls = [name.text for name in names_in(piece) if not name.is_column]
-        bad = [call for call in calls if call not in _TAKEN]
-        bad += [call for call in other_calls(piece) if f"contr.{call}" not in piece]
-        bad += re.findall(r"\bC\((?!\s*(?:`[^`]+`|\w+)\s*[,)])[^)]*\)", piece)
+        own = re.sub(r"contr\.\w+(\([^()]*\))?", "contr", piece)  # formulaic codes categories
+        bad = [name.text for name in names_in(own) if not name.is_column]
+        bad = [name for name in bad if name not in _TAKEN] + other_calls(own)
+        bad += [name for name in re.findall(r"\bnp\.(\w+)", own) if name not in FUNCTIONS]
+        bad += re.findall(r"{|\bC\((?!\s*(?:`[^`]+`|\w+)\s*[,)])[^)]*\)", own)
         if bad:
             raise formula_error(text, rule, f"'{bad[0]}'", _FIRST, bad[0])
     for name in reading.grouping:
@@ -284,30 +289,38 @@ def _check_nested(table: Table, rows: nw.LazyFrame, reading: Reading) -> None:
 # ---- columns as combinations of atoms --------------------------------------------------------
 
 
+Number = tuple[str, bool]  # its text, and whether that is the name of a column
+
+
 @dataclass(frozen=True)
 class Atom:
-    """A product of numbers, (text, whether it names a column), within a cell of categories."""
+    """A product of numbers, each about its mean, within a cell of categories."""
 
-    numbers: tuple[tuple[str, bool], ...] = ()
+    numbers: tuple[Number, ...] = ()
     cell: tuple[tuple[str, object], ...] = ()
 
     @property
     def label(self) -> str:
-        """For messages."""
-        return ":".join(
-            [*(text for text, _ in self.numbers), *(f"{k}[{v}]" for k, v in self.cell)]
-        )
+        """Tell atoms apart, and order them."""
+        cell = [f"{name}[{level}]" for name, level in self.cell]
+        return ":".join([*(text for text, _ in self.numbers), *cell])
 
-    def expression(self, reading: Reading, schema: Mapping[str, Any]) -> nw.Expr:
-        """How narwhals computes it."""
-        import narwhals as nw
 
-        made = [_number(*number, reading, schema) for number in self.numbers]
-        made += [(nw.col(name) == nw.lit(level)).cast(nw.Float64) for name, level in self.cell]
-        product = made[0]
-        for one in made[1:]:
-            product = product * one
-        return product
+Column = dict[Atom, float]  # a linear combination of atoms
+ONE = Atom()
+
+
+def _centred(column: Column, means: dict[Number, float]) -> Column:
+    """Make of products of numbers as they are products of numbers about their means."""
+    made = {}
+    for atom, code in column.items():
+        for kept in itertools.product((True, False), repeat=len(atom.numbers)):
+            pairs = list(zip(atom.numbers, kept, strict=True))
+            weight = code * np.prod([means[number] for number, keep in pairs if not keep])
+            if weight:
+                part = Atom(tuple(number for number, keep in pairs if keep), atom.cell)
+                made[part] = made.get(part, 0.0) + weight
+    return made
 
 
 def _number(text: str, is_name: bool, reading: Reading, schema: Mapping[str, Any]) -> nw.Expr:
@@ -327,7 +340,7 @@ def _number(text: str, is_name: bool, reading: Reading, schema: Mapping[str, Any
         "log10": lambda e: e.log(10),
         "exp": lambda e: e.exp(),
         "sqrt": lambda e: e.sqrt(),
-        "abs": abs,
+        "abs": lambda e: e.abs(),
     }
     quoted = {f"_q{i}": name for i, name in enumerate(known)}
     python = text
@@ -338,13 +351,12 @@ def _number(text: str, is_name: bool, reading: Reading, schema: Mapping[str, Any
     try:
         value = eval(python.strip(), scope)  # as formulaic does
         return value.cast(nw.Float64) if isinstance(value, nw.Expr) else nw.lit(float(value))
-    except Exception as error:
+    except NameError:
+        rule, got = "must compute with numbers only", f"'{text}'"
+        raise formula_error(reading.parsed.text, rule, got, _FIRST, text) from None
+    except Exception as error:  # whatever Python says of an expression
         rule, got = "must be computable by the database", f"'{text}' ({error!s:.80})"
         raise formula_error(reading.parsed.text, rule, got, _FIRST, text) from None
-
-
-Column = dict[Atom, float]
-ONE = Atom()
 
 
 def _ones(value: object, *_: object) -> object:
@@ -390,14 +402,16 @@ class Draft:
     columns: list[Column]
     crossed: list[bool]  # whether the column belongs to an interaction of categories
 
-    def side(self, reading: Reading, empty: set[Atom]) -> tuple[Side, list[Column]]:
-        """Return the side and its columns without those that are zero in every row."""
+    def side(
+        self, reading: Reading, columns: list[Column], empty: set[Atom]
+    ) -> tuple[Side, list[Column]]:
+        """Return the side, and of its columns those that are not zero in every row."""
         if isinstance(self.made, Side):
-            return self.made, self.columns
-        pairs = enumerate(zip(self.columns, self.crossed, strict=True))
+            return self.made, columns
+        pairs = enumerate(zip(columns, self.crossed, strict=True))
         gone = [k for k, (column, crossed) in pairs if crossed and set(column) <= empty]
         side = side_of(self.text, self.made, reading.variables[self.text], gone)
-        return side, [column for k, column in enumerate(self.columns) if k not in gone]
+        return side, [column for k, column in enumerate(columns) if k not in gone]
 
 
 def _drafts(reading: Reading, table: Table, levels: dict[str, pd.Series]) -> dict[str, Draft]:
@@ -431,7 +445,8 @@ def _drafts(reading: Reading, table: Table, levels: dict[str, pd.Series]) -> dic
         drafts[text] = _coded(text, spec, levels, example)
     for draft in drafts.values():
         if not draft.columns and any(bar.left == draft.text for bar in parsed.bars):
-            rule, advice = "needs at least one term left of the bar", "Write (1 | group)."
+            rule = "needs at least one term left of the bar"
+            advice = "For a random intercept write (1 | group)."
             raise course_error("formula", rule, f"'{draft.text}'", advice)
     return drafts
 
@@ -507,29 +522,45 @@ def summed(formula: str, table: Table, progress: bool = True) -> tuple[SummedFra
     rows = _complete(table, reading)
     with tqdm(total=2, desc="levels and groups", disable=not progress) as bar:
         _check_nested(table, rows, reading)
-        drafts = _drafts(reading, table, _levels(table, rows, reading))
-        y = Atom(((reading.parsed.response, False),))
-        if (plain := reading.parsed.response.strip("`")) in table.schema:
-            y = Atom(((plain, True),))
-        atoms = {
+        levels = _levels(table, rows, reading)
+        drafts = _drafts(reading, table, levels)
+        plain = reading.parsed.response.strip("`")
+        y = (plain, True) if plain in table.schema else (reading.parsed.response, False)
+        drawn = {
             atom for draft in drafts.values() for column in draft.columns for atom in column
         }
-        atoms = [y, *sorted(atoms - {y, ONE}, key=lambda atom: atom.label)]
+        numbers = list(dict.fromkeys([y, *sorted(n for atom in drawn for n in atom.numbers)]))
+        asked = Asked.of(table, rows, reading, numbers, levels)
+        bar.set_description("pass 1 of 2: means")
+        centres = asked.first_pass()
+        columns = {
+            text: [_centred(column, centres.means) for column in draft.columns]
+            for text, draft in drafts.items()
+        }
+        atoms = {atom for made in columns.values() for column in made for atom in column}
+        atoms = [Atom((y,)), *sorted(atoms - {Atom((y,)), ONE}, key=lambda atom: atom.label)]
         if len(atoms) > MOST_ATOMS:
             rule = f"must have at most {MOST_ATOMS} columns, the response included"
             advice = (
                 f"Leave out terms, or join levels of a categorical predictor; or {_SAMPLE}."
             )
             raise course_error("formula", rule, len(atoms), advice)
-        asked = Asked.of(table, rows, reading, atoms)
-        bar.set_description("pass 1 of 2: means")
-        centres = asked.first_pass()
         bar.update()
         bar.set_description("pass 2 of 2: sums per group")
-        cells, moments = asked.second_pass(centres)
+        cells, moments = asked.second_pass(centres, atoms)
         bar.update()
-    sides = {text: draft.side(reading, centres.empty) for text, draft in drafts.items()}
-    return _frame_and_sums(asked, centres, sides, cells, moments)
+    squares = moments[_pairs(len(atoms))[2]].sum(axis=1)[1:]
+    empty = {atom for atom, square in zip(atoms, squares, strict=True) if square == 0}
+    sides = {text: d.side(reading, columns[text], empty) for text, d in drafts.items()}
+    for side, _ in sides.values():
+        warn_of_dropped(side, stacklevel=4)
+    return _frame_and_sums(reading, centres, atoms, sides, cells, moments)
+
+
+def _pairs(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return p and q of every pair p <= q of u, and where the squares stand among them."""
+    p, q = np.triu_indices(1 + k)
+    return p, q, np.flatnonzero(p == q)
 
 
 def _complete(table: Table, reading: Reading) -> nw.LazyFrame:
@@ -545,45 +576,51 @@ def _complete(table: Table, reading: Reading) -> nw.LazyFrame:
 
 @dataclass(frozen=True)
 class Centres:
-    """What the first pass finds: rows used and left out; of every atom mean and scale.
-
-    ``empty`` are the atoms that are zero in every row.
-    """
+    """What the first pass finds: rows used and left out, and the mean of every number."""
 
     n: int
     n_dropped: int
-    means: np.ndarray
-    scales: np.ndarray
-    empty: frozenset[Atom]
+    means: dict[Number, float]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The two passes over a table: atoms u0, u1, … (the response first), keys k0, k1, …."""
+    """The two passes: keys k0, k1, …, numbers n0, n1, … (the response first), categories."""
 
     table: Table
     reading: Reading
-    atoms: list[Atom]
+    numbers: list[Number]
+    categories: list[str]
     values: nw.LazyFrame
 
     @classmethod
-    def of(cls, table: Table, rows: nw.LazyFrame, reading: Reading, atoms: list[Atom]) -> Asked:
-        """Say how keys and atoms are computed; nothing runs."""
+    def of(
+        cls,
+        table: Table,
+        rows: nw.LazyFrame,
+        reading: Reading,
+        numbers: list[Number],
+        categories: Iterable[str],
+    ) -> Asked:
+        """Say how all of them are computed; nothing runs."""
         import narwhals as nw
 
-        keys = [nw.col(name).alias(f"k{i}") for i, name in enumerate(reading.grouping)]
-        made = [atom.expression(reading, table.schema) for atom in atoms]
-        made = [expression.alias(f"u{i}") for i, expression in enumerate(made)]
-        return cls(table, reading, atoms, rows.select(*keys, *made))
+        categories = list(categories)
+        made = [nw.col(name).alias(f"k{i}") for i, name in enumerate(reading.grouping)]
+        made += [
+            _number(*number, reading, table.schema).alias(f"n{i}")
+            for i, number in enumerate(numbers)
+        ]
+        made += [nw.col(name).alias(f"c{i}") for i, name in enumerate(categories)]
+        return cls(table, reading, numbers, categories, rows.select(*made))
 
     def first_pass(self) -> Centres:
-        """Count rows, and look where every atom has its middle."""
+        """Count rows, and look where every number has its middle."""
         import narwhals as nw
 
-        names = [f"u{i}" for i in range(len(self.atoms))]
         summary = {
-            f"{what}{name}": getattr(nw.col(name), what)()
-            for name in names
+            f"{what}{i}": getattr(nw.col(f"n{i}"), what)()
+            for i in range(len(self.numbers))
             for what in ("count", "mean", "min", "max")
         }
         found = self.values.select(nw.len().alias("n"), **summary)
@@ -591,61 +628,64 @@ class Asked:
         total = self.table.query("its rows", self.table.frame.select(nw.len().alias("n")))
         n, total = int(row["n"]), int(total["n"].iloc[0])
         _check_rows(n, total)
-        counts, means, low, high = row.to_numpy()[1:].reshape(len(names), 4).T
-        bad = (counts < n) | ~np.isfinite(means + (high - low))
+        counts, means, low, high = row.to_numpy()[1:].reshape(-1, 4).T
+        with np.errstate(invalid="ignore"):  # inf - inf
+            bad = (counts < n) | ~np.isfinite(means + (high - low))
         if bad.any():
             first = int(bad.argmax())
             rule = "must give finite numbers in every term of the formula"
-            got = f"{int(n - counts[first]) or 'some'} row(s) without one in "
-            got += f"'{self.atoms[first].label}'"
+            lost = int(n - counts[first])
+            got = f"{lost} row(s) without a number" if lost else "NaN or infinity"
+            got += f" in '{self.numbers[first][0]}'"
             advice = "Look at these rows; the logarithm of zero or less is a usual reason."
             raise course_error("data", rule, got, advice)
         if low[0] == high[0]:
             got = f"'{self.reading.parsed.response}' equal to {low[0]:g} in all {n} rows"
             advice = (
-                "Check that the right column was named and the rows were not filtered away."
+                "Check that the right column was named and the data were not filtered too far."
             )
             raise course_error("data", "must have a response that varies", got, advice)
-        reach = np.maximum(high - means, means - low)
-        exponent = np.log2(reach, out=np.zeros_like(reach), where=reach > 0)
-        # Powers of two, where squares could leave the range of a double: exact.
-        scales = np.where(np.abs(exponent) > 100, np.exp2(np.round(exponent)), 1.0)
-        pairs = zip(self.atoms, (low == 0) & (high == 0), strict=True)
-        empty = frozenset(atom for atom, zero in pairs if zero)
-        return Centres(n, total - n, np.where(low == high, low, means), scales, empty)
+        means = np.where(low == high, low, means).tolist()
+        return Centres(n, total - n, dict(zip(self.numbers, means, strict=True)))
 
-    def second_pass(self, centres: Centres) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return the keys of every group, and Σ ũ_p ũ_q, p <= q, shape (pairs, groups)."""
+    def second_pass(
+        self, centres: Centres, atoms: list[Atom]
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return the keys of every cell, and Σ u_p u_q, p <= q, shape (pairs, cells)."""
         import narwhals as nw
 
-        means, scales = centres.means.tolist(), centres.scales.tolist()
-
         keys = [f"k{i}" for i in range(len(self.reading.grouping))]
-        centred, k = {}, len(self.atoms)
-        for i in range(k):
-            about = nw.col(f"u{i}") - means[i]
-            centred[f"c{i}"] = about if scales[i] == 1 else about / scales[i]
-        products = {
-            f"s{i}_{j}": nw.col(f"c{i}") * nw.col(f"c{j}")
-            for i in range(k)
-            for j in range(i, k)
-        }
-        sums = [nw.col(name).sum() for name in [*centred, *products]]
-        values = self.values.select(*keys, **centred).with_columns(**products)
-        found = values.group_by(*keys).agg(nw.len().alias("n"), *sums).head(MOST_GROUPS + 1)
+        at = {number: f"n{i}" for i, number in enumerate(self.numbers)}
+        at |= {name: f"c{i}" for i, name in enumerate(self.categories)}
+
+        def computed(atom: Atom) -> nw.Expr:
+            parts = [nw.col(at[number]) - centres.means[number] for number in atom.numbers]
+            parts += [
+                (nw.col(at[name]) == nw.lit(level)).cast(nw.Float64)
+                for name, level in atom.cell
+            ]
+            return functools.reduce(operator.mul, parts)
+
+        made = {f"u{1 + i}": computed(atom) for i, atom in enumerate(atoms)}
+        pairs = [(p, q) for p, q in zip(*_pairs(len(atoms))[:2], strict=True) if p]
+        products = {f"s{p}_{q}": nw.col(f"u{p}") * nw.col(f"u{q}") for p, q in pairs}
+        values = self.values.select(*keys, **made).with_columns(**products)
+        sums = [nw.col(name).sum() for name in [*made, *products]]
+        found = values.group_by(*keys).agg(nw.len().alias("u0"), *sums).head(MOST_GROUPS + 1)
         answer = self.table.query("sums per group", found)
         if len(answer) > MOST_GROUPS:
             rule = f"must have at most {MOST_GROUPS:,} groups"
-            advice = f"Group by a coarser column; or {_SAMPLE}."
-            raise course_error(
-                "data", rule, f"more in {listing(self.reading.grouping)}", advice
-            )
-        if int(answer["n"].sum()) != centres.n:
+            got, advice = listing(self.reading.grouping), "Group by a coarser column; or "
+            raise course_error("data", rule, f"more of {got}", f"{advice}{_SAMPLE}.")
+        if int(answer["u0"].sum()) != centres.n:
             rule, got = "must stay as it is while it is read", "other rows in the second pass"
             raise course_error("data", rule, got, "Fit again when nothing writes to it.")
-        moments = answer[["n", *centred, *products]].to_numpy(dtype=float).T
         cells = answer[keys].set_axis(list(self.reading.grouping), axis=1)
-        return cells, np.ascontiguousarray(moments)
+        moments = np.array([answer[name].to_numpy(float) for name in ["u0", *made, *products]])
+        if not np.isfinite(moments).all():
+            rule, got = "must have numbers whose squares a computer holds", "infinite sums"
+            raise course_error("data", rule, got, "Take other units, for example I(x / 1e100).")
+        return cells, moments
 
 
 def _check_rows(n: int, total: int) -> None:
@@ -662,25 +702,22 @@ def _check_rows(n: int, total: int) -> None:
 
 
 def _frame_and_sums(
-    asked: Asked,
+    reading: Reading,
     centres: Centres,
+    atoms: list[Atom],
     sides: dict[str, tuple[Side, list[Column]]],
     cells: pd.DataFrame,
     moments: np.ndarray,
 ) -> tuple[SummedFrame, Sums]:
-    parsed, atoms = asked.reading.parsed, asked.atoms
+    parsed, y, places = reading.parsed, atoms[0], {ONE: 0}
+    places |= {atom: 1 + i for i, atom in enumerate(atoms)}
 
     def combination(columns: list[Column]) -> np.ndarray:
-        """Coefficients of ũ for each column, shape (1 + atoms, columns)."""
-        A = np.zeros((1 + len(atoms), len(columns)))
+        """Coefficients of u for each column, shape (1 + atoms, columns)."""
+        A = np.zeros((len(places), len(columns)))
         for c, column in enumerate(columns):
-            for atom, code in column.items():
-                if atom == ONE:
-                    A[0, c] += code
-                else:
-                    i = atoms.index(atom)
-                    A[0, c] += code * centres.means[i]
-                    A[1 + i, c] += code * centres.scales[i]
+            for atom, weight in column.items():
+                A[places[atom], c] = weight
         return A
 
     factors = []
@@ -708,7 +745,7 @@ def _frame_and_sums(
         moments=moments,
         n=centres.n,
         X=combination(X),
-        y=combination([{atoms[0]: 1.0}])[:, 0],
+        y=combination([{y: 1.0, ONE: centres.means[y.numbers[0]]}])[:, 0],
         columns=tuple(columns for *_, columns in factors),
         codes=tuple(codes for _, codes, _ in factors),
         masks=tuple(factor.mask for factor, *_ in factors),
@@ -723,26 +760,26 @@ def _frame_and_sums(
         index=ROWS_AWAY,
         n_dropped=centres.n_dropped,
         n_rows=centres.n,
-        y_mean=float(centres.means[0] + centres.scales[0] * shift),
-        y_sd=float(centres.scales[0] * np.sqrt(square - shift**2)),
+        y_mean=float(centres.means[y.numbers[0]] + shift),
+        y_sd=float(np.sqrt(square - shift**2)),
     )
     return frame, sums
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums of products of ũ = [1, (u - m)/s] per cell, and what the model's columns are of it.
+    """Sums of products of u, and which linear combinations of u the model's columns are.
 
     Attributes
     ----------
     moments : ndarray, shape (pairs, cells)
-        Σ ũ_p ũ_q for p <= q; a cell is a combination of all grouping columns.
+        Σ u_p u_q for p <= q; a cell is a combination of all grouping columns.
     n : int
         Rows.
     X, y : ndarray, shape (1 + atoms, p) and (1 + atoms,)
-        Coefficients of ũ that make the fixed columns and the response.
+        Coefficients of u that make the fixed columns and the response.
     columns, codes, masks : tuple of ndarray
-        One per factor: coefficients of ũ for its columns, (1 + atoms, q); level of each cell;
+        One per factor: coefficients of u for its columns, (1 + atoms, q); level of each cell;
         as in `FactorArrays`.
     """
 
@@ -756,7 +793,7 @@ class Sums:
 
     @property
     def total(self) -> np.ndarray:
-        """Mean of ũũ' over all rows."""
+        """Mean of uu' over all rows."""
         k = len(self.X)
         total = np.empty((k, k))
         upper = np.triu_indices(k)
@@ -803,7 +840,7 @@ class Sums:
         )
 
     def _products(self, T_W: np.ndarray, T_Z: list[np.ndarray]) -> CrossProducts:
-        """Cross-products of the columns ũT; a cell stands for its rows in the layout."""
+        """Cross-products of the columns uT; a cell stands for its rows in the layout."""
         factors = tuple(
             FactorArrays(codes, int(codes.max()) + 1, np.empty((len(codes), len(mask))), mask)
             for codes, mask in zip(self.codes, self.masks, strict=True)
@@ -839,7 +876,7 @@ class Sums:
 
 
 def _combined(one: np.ndarray, other: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """one'(Σ ũũ') other of every group, (a, b, groups), from the sums of pairs."""
+    """one'(Σ uu') other of every group, (a, b, groups), from the sums of pairs."""
     i, j = np.triu_indices(len(one))
     pairs = one[i, :, None] * other[j, None, :]
     pairs += np.where(i == j, 0.0, 1.0)[:, None, None] * one[j, :, None] * other[i, None, :]
@@ -848,7 +885,7 @@ def _combined(one: np.ndarray, other: np.ndarray, sums: np.ndarray) -> np.ndarra
 
 
 def _root(A: np.ndarray, M: np.ndarray, factor: int | None = None) -> tuple[np.ndarray, ...]:
-    """Return T, whose columns ũT have mean square one and are uncorrelated, and R: ũA = ũTR.
+    """Return T, whose columns uT have mean square one and are uncorrelated, and R: uA = uTR.
 
     First an orthonormal basis of the atoms that A takes, from the constant on, so that means
     are taken off before anything is squared; then the QR decomposition in it.
