@@ -220,9 +220,10 @@ def _in_pandas(frame: nw.DataFrame) -> pd.DataFrame:
         return frame.to_native()
     columns = {}
     for series in frame.iter_columns():
-        if isinstance(series.dtype, nw.Categorical | nw.Enum):
-            order, values = series.cat.get_categories().to_list(), series.to_list()
-            columns[series.name] = pd.Categorical(values, order)
+        if isinstance(series.dtype, nw.Enum):
+            columns[series.name] = pd.Categorical(series.to_list(), series.dtype.categories)
+        elif isinstance(series.dtype, nw.Categorical):
+            columns[series.name] = pd.Categorical(series.to_list())
         elif isinstance(series.dtype, nw.Decimal):
             columns[series.name] = series.cast(nw.Float64).to_numpy()
         else:
