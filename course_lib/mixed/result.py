@@ -24,7 +24,7 @@ from course_lib.errors import (
     listing,
     suggestion,
 )
-from course_lib.mixed import from_database, inference, prediction, search
+from course_lib.mixed import inference, prediction, search
 from course_lib.mixed.bootstrap import batches, refit_all
 from course_lib.mixed.cross_products import FactorArrays, TooLargeError
 from course_lib.mixed.design import GroupFactor, ModelFrame, model_frame
@@ -123,10 +123,13 @@ def lmer(
         }
     )
     reml, progress = check_flag("reml", reml), check_flag("progress", progress)
-    data = from_database.opened(data)
-    if isinstance(data, from_database.Table):
-        frame, sums = from_database.summed(formula, data, progress)
-        return _fit(frame, _checked_standard(frame, sums.standardised), reml)
+    if not isinstance(data, pd.DataFrame):
+        from course_lib.mixed import from_database  # on use: it is needed by few
+
+        data = from_database.opened(data)
+        if isinstance(data, from_database.Table):
+            frame, sums = from_database.summed(formula, data, progress)
+            return _fit(frame, _checked_standard(frame, sums.standardised), reml)
     frame = model_frame(formula, data)
     return _fit(frame, _standardise(frame), reml)
 
