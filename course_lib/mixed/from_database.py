@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -59,7 +60,13 @@ from course_lib.mixed.design import (
     side_of,
     warn_of_dropped,
 )
-from course_lib.mixed.formula import coded_names, formula_error, names_in, other_calls
+from course_lib.mixed.formula import (
+    coded_names,
+    formula_error,
+    names_in,
+    other_calls,
+    read_side,
+)
 from course_lib.mixed.scaling import COLLINEAR, CollinearError, Standardised
 from course_lib.mixed.typed_frame import typed_frame
 
@@ -438,6 +445,12 @@ def _drafts(reading: Reading, table: Table, levels: dict[str, pd.Series]) -> dic
             {Atom(((used[0], True),)) if used else ONE: 1.0} for used, _ in plain[0].terms
         ]
         drafts[text] = Draft(text, plain[0], columns, [False] * len(columns))
+    for text in left:
+        for term in read_side(parsed.text, f"1 + {text}"):
+            pieces = [factor.expr for factor in term.factors]
+            names = {*pieces, *(name.text for piece in pieces for name in names_in(piece))}
+            sizes = [len(levels[name]) - 1 for name in names & set(levels)]
+            _check_few(math.prod(sizes))  # before formulaic makes columns of all of them
     parts = {f"side{i}": f"1 + {text}" for i, text in enumerate(left)}
     built = build(parts, parsed, example, _CODING) if left else []
     states = {k: v for matrix in built for k, v in matrix.model_spec.encoder_state.items()}
@@ -540,12 +553,7 @@ def summed(formula: str, table: Table, progress: bool = True) -> tuple[SummedFra
         }
         atoms = {atom for made in columns.values() for column in made for atom in column}
         atoms = [Atom((y,)), *sorted(atoms - {Atom((y,)), ONE}, key=lambda atom: atom.label)]
-        if len(atoms) > MOST_ATOMS:
-            rule = f"must have at most {MOST_ATOMS} columns, the response included"
-            advice = (
-                f"Leave out terms, or join levels of a categorical predictor; or {_SAMPLE}."
-            )
-            raise course_error("formula", rule, len(atoms), advice)
+        _check_few(len(atoms))
         bar.update()
         bar.set_description("pass 2 of 2: sums per group")
         cells, moments = asked.second_pass(centres, atoms)
@@ -556,6 +564,13 @@ def summed(formula: str, table: Table, progress: bool = True) -> tuple[SummedFra
     for side, _ in sides.values():
         warn_of_dropped(side, stacklevel=4)
     return _frame_and_sums(reading, centres, atoms, sides, cells, moments)
+
+
+def _check_few(n: int) -> None:
+    if n > MOST_ATOMS:
+        rule = f"must have at most {MOST_ATOMS} columns, the response included"
+        advice = f"Leave out terms, or join levels of a categorical predictor; or {_SAMPLE}."
+        raise course_error("formula", rule, f"{n:,} or more", advice)
 
 
 def _pairs(k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

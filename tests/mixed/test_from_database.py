@@ -534,7 +534,12 @@ def test_refused_before_anything_runs(con, monkeypatch):
         ),
         ("y ~ x + (1 | g)", "select * replace (x::varchar as x) from d", "at most 50 levels"),
         ("y ~ x + (1 | g)", "select * replace ([g] as g) from d", "must group by labels"),
-        ("y ~ C(g) * C(w) * z + (1 | s)", "from d", "must have at most 60 columns"),
+        ("y ~ C(g) * C(w) * z + (1 | s)", "from d", "at most 60 columns, .* got 120 or more"),
+        (
+            "y ~ C(g) * C(q) * C(r) * C(t) + (1 | s)",
+            "select *, g + 1 as q, g + 2 as r, g + 3 as t from d",
+            "must have at most 60 columns, the response included; got ",
+        ),
     ],
 )
 def test_bad_input(con, formula, sql, message):
