@@ -41,6 +41,7 @@ ROOMS = {
         "cross_products",
         "deviance",
         "scaling",
+        "from_database",
         "search",
         "bootstrap",
         "prediction",

@@ -38,7 +38,7 @@ def test_ci_runs_the_test_command_of_the_readme(tmp_path):
 
 
 def test_both_commands_install_the_pinned_set():
-    assert "pip install -q -c constraints.txt -e . &&" in command("start-command")
+    assert 'pip install -q -c constraints.txt -e ".[lab]" &&' in command("start-command")
     assert 'pip install -q -c constraints.txt -e ".[test]" &&' in command("test-command")
     assert command("test-command").endswith(" -m pytest")
 

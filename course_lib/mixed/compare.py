@@ -30,7 +30,8 @@ statistic of exactly zero is P(F_{J-1, n-J} ≤ 1).
 Whether one model contains another is decided by what they span, not by their text: fixed
 columns by their column space, grouping factors by how they split the rows, random terms bar by
 bar. A bar whose effects may correlate contains every bar whose columns it spans; a ``||`` model
-contains no correlated one.
+contains no correlated one. Two fits from a database, whose rows are not here, are compared by
+the names of their columns and grouping columns, and by number, mean and spread of the response.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from course_lib.errors import (
 )
 from course_lib.mixed.bootstrap import batches, refit
 from course_lib.mixed.cross_products import bars
-from course_lib.mixed.design import GroupFactor
+from course_lib.mixed.design import GroupFactor, ModelFrame
 from course_lib.mixed.deviance import deviance_and_gradient
 from course_lib.mixed.result import LmerResult, check_fit, refitted_by_ml
 from course_lib.mixed.search import estimate
@@ -389,7 +390,11 @@ class Added:
 
 def check_same_rows(argument: str, one: LmerResult, other: LmerResult) -> None:
     """Raise unless `other`, passed as `argument`, has the rows and the response of `one`."""
-    if one.nobs != other.nobs or not one.frame.index.equals(other.frame.index):
+    if one.frame.has_rows != other.frame.has_rows:
+        rule = "must have its rows in memory if the other model has, and only then"
+        advice = "Fit both from the database, or both from a table in memory."
+        raise course_error(argument, rule, "one fit of each kind", advice)
+    if one.nobs != other.nobs or not one.frame.same_index(other.frame):
         got = f"{other.nobs} rows with other labels than those of the other model"
         if one.nobs != other.nobs:
             dropped = f"{other.n_dropped} and {one.n_dropped} incomplete ones"
@@ -400,7 +405,7 @@ def check_same_rows(argument: str, one: LmerResult, other: LmerResult) -> None:
             got,
             "Fit both to the rows complete in both: data.dropna(subset=[all used columns]).",
         )
-    if not np.array_equal(one.frame.y, other.frame.y):
+    if not one.frame.same_response(other.frame):
         names = [fit.frame.parsed.response for fit in (one, other)]
         how = " with other values" if names[0] == names[1] else ""
         rule = "must have the same response as the other model"
@@ -410,10 +415,10 @@ def check_same_rows(argument: str, one: LmerResult, other: LmerResult) -> None:
 
 def same_fixed_part(one: LmerResult, other: LmerResult) -> bool:
     """Whether column space and log|X'X| agree, on which the REML criterion depends."""
-    a, b = one.standardised, other.standardised
-    if a.X.shape != b.X.shape or not _within(a.X, b.X):
+    if len(one.frame.fixed_names) != len(other.frame.fixed_names) or _lacking(one, other):
         return False
-    logdets = [np.log(np.abs(s.x_root.diagonal())).sum() for s in (a, b)]
+    roots = [fit.standardised.x_root for fit in (one, other)]
+    logdets = [np.log(np.abs(root.diagonal())).sum() for root in roots]
     return bool(np.isclose(*logdets, rtol=1e-9, atol=1e-9))
 
 
@@ -452,7 +457,7 @@ def added_by(reduced: LmerResult, full: LmerResult) -> Added:
     columns = [sum(len(f.terms) for f in fit.frame.factors) for fit in (reduced, full)]
     return Added(
         df=df,
-        fixed=full.frame.X.shape[1] - reduced.frame.X.shape[1],
+        fixed=len(full.frame.fixed_names) - len(reduced.frame.fixed_names),
         columns=columns[1] - columns[0],
         one_to_one=len(set(homes)) == len(homes),
     )
@@ -460,17 +465,26 @@ def added_by(reduced: LmerResult, full: LmerResult) -> Added:
 
 def _missing(inner: LmerResult, outer: LmerResult) -> str:
     """Name what `outer` lacks to contain `inner`; empty if nothing."""
-    space = outer.standardised.X
-    if not _within(inner.standardised.X, space):
-        columns = inner.frame.X / np.sqrt((inner.frame.X**2).mean(axis=0))
-        names = zip(inner.frame.fixed_names, columns.T, strict=True)
-        lacking = [name for name, column in names if not _within(column[:, None], space)]
-        return f"the fixed effects {listing(lacking or inner.frame.fixed_names)}"
+    if lacking := _lacking(inner, outer):
+        return f"the fixed effects {listing(lacking)}"
     for home, (i, block) in zip(_homes(inner, outer), _bars(inner), strict=True):
         if home is None:
             factor = inner.frame.factors[i]
             return f"the random term ({listing(factor.terms[block])} | {factor.name})"
     return ""
+
+
+def _lacking(inner: LmerResult, outer: LmerResult) -> list[str]:
+    """Return the fixed columns of `inner` that those of `outer` do not span."""
+    names = inner.frame.fixed_names
+    if not inner.frame.has_rows:
+        return [name for name in names if name not in outer.frame.fixed_names]
+    space = outer.standardised.X
+    if _within(inner.standardised.X, space):
+        return []
+    columns = inner.frame.X / np.sqrt((inner.frame.X**2).mean(axis=0))
+    pairs = zip(names, columns.T, strict=True)
+    return [name for name, column in pairs if not _within(column[:, None], space)] or [*names]
 
 
 def _bars(fit: LmerResult) -> list[tuple[int, slice]]:
@@ -482,19 +496,32 @@ def _homes(inner: LmerResult, outer: LmerResult) -> list[int | None]:
     """For each bar of `inner`, which bar of `outer` has its groups and spans its columns."""
     homes = []
     for i, block in _bars(inner):
-        columns = inner.standardised.factors[i].columns[:, block]
         fitting = (
             k
             for k, (j, other) in enumerate(_bars(outer))
-            if _same_groups(inner.frame.factors[i], outer.frame.factors[j])
-            and _within(columns, outer.standardised.factors[j].columns[:, other])
+            if _same_groups(inner.frame.factors[i], outer.frame.factors[j], inner.frame)
+            and _spanned(inner, i, block, outer, j, other)
         )
         homes.append(next(fitting, None))
     return homes
 
 
-def _same_groups(one: GroupFactor, other: GroupFactor) -> bool:
+def _spanned(inner, i, block, outer, j, other) -> bool:
+    """Whether a bar of `outer` spans the columns of a bar of `inner`."""
+    if not inner.frame.has_rows:
+        names = [
+            fit.frame.factors[f].terms[b]
+            for fit, f, b in ((inner, i, block), (outer, j, other))
+        ]
+        return set(names[0]) <= set(names[1])
+    columns = inner.standardised.factors[i].columns[:, block]
+    return _within(columns, outer.standardised.factors[j].columns[:, other])
+
+
+def _same_groups(one: GroupFactor, other: GroupFactor, frame: ModelFrame) -> bool:
     """Whether two factors split the rows alike, whatever their names."""
+    if not frame.has_rows:
+        return set(one.group) == set(other.group)
     pairs = np.unique(one.codes.astype(np.int64) * len(other.keys) + other.codes)
     return len(pairs) == len(one.keys) == len(other.keys)
 

@@ -36,6 +36,7 @@ __all__ = [
     "Layout",
     "TooLargeError",
     "bars",
+    "check_memory",
     "cross_products",
     "recombine",
     "swap_responses",
@@ -330,7 +331,7 @@ def cross_products(
     layout = layout or Layout.of(factors)
     fixed = Part(np.column_stack([X, y]), np.zeros(len(y), dtype=np.int64), 1)
     W = [part for _, part in layout.crossed] + [fixed]
-    _check_memory(layout, sum(part.width for part in W))
+    check_memory(layout, sum(part.width for part in W))
     levels = []
     for i, level in enumerate(layout.levels):
         above = [other.part for other in layout.levels[i + 1 :]]
@@ -395,7 +396,7 @@ def _overlaps(C: np.ndarray) -> sparse.csc_array | None:
     return sparse.csc_array((values[left] * values[right], (rows, columns)), shape=shape)
 
 
-def _check_memory(layout: Layout, w: int) -> None:
+def check_memory(layout: Layout, w: int) -> None:
     """Refuse what needs more than the machine has: about four arrays of each kind at a time."""
     numbers, above = w**2, w
     for level in reversed(layout.levels):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,22 @@ from course_lib.mixed.typed_frame import typed_frame
 if TYPE_CHECKING:
     from formulaic import ModelSpec
 
-__all__ = ["GroupFactor", "ModelFrame", "model_frame"]
+__all__ = [
+    "GroupFactor",
+    "ModelFrame",
+    "Reading",
+    "Side",
+    "build",
+    "check_factor",
+    "group_codes",
+    "mask_of",
+    "model_frame",
+    "no_numeric_response",
+    "plain_side",
+    "read",
+    "side_of",
+    "warn_of_dropped",
+]
 
 # The rest (log, exp, poly, scale, C, np, …) formulaic knows
 _OPTIONS = {"context": {"sqrt": np.sqrt}, "na_action": "ignore"}
@@ -165,6 +181,29 @@ class ModelFrame:
         """Names of the columns of X."""
         return self.fixed.names
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows are here; a fit from a database keeps sums only."""
+        return True
+
+    @property
+    def n(self) -> int:
+        """Rows used."""
+        return len(self.y)
+
+    @property
+    def y_spread(self) -> float:
+        """Standard deviation of the response."""
+        return float(np.std(self.y))
+
+    def same_index(self, other: ModelFrame) -> bool:
+        """Whether another frame has the same rows, by their labels."""
+        return self.index.equals(other.index)
+
+    def same_response(self, other: ModelFrame) -> bool:
+        """Whether another frame of the same rows has the same response."""
+        return np.array_equal(self.y, other.y)
+
     def fixed_matrix(self, data: pd.DataFrame) -> np.ndarray:
         """X for new data, shape (rows, p); rows with a missing predictor become NaN."""
         return _new_matrix((self.fixed,), data)
@@ -185,6 +224,76 @@ class ModelFrame:
 def _variables(text: str) -> tuple[str, ...]:
     """Columns that a piece of formula names."""
     return tuple(dict.fromkeys(name.text for name in names_in(text) if name.is_column))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A formula and the columns that it takes, before any row is looked at.
+
+    Attributes
+    ----------
+    parsed : ParsedFormula
+        The formula.
+    variables : dict of str to tuple of str
+        Columns that the response, the fixed part and each bar's left side take, by their text.
+    grouping : tuple of str
+        Columns that make groups.
+    """
+
+    parsed: ParsedFormula
+    variables: dict[str, tuple[str, ...]]
+    grouping: tuple[str, ...]
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Columns that are computed with."""
+        return tuple(dict.fromkeys(n for names in self.variables.values() for n in names))
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """All columns that a row must have."""
+        return tuple(dict.fromkeys([*self.named, *self.grouping]))
+
+    @property
+    def coded(self) -> set[str]:
+        """Columns that ``C(…)`` makes categories of."""
+        return set().union(*map(coded_names, self.variables))
+
+
+def read(formula: str, columns: Iterable[object]) -> Reading:
+    """Read a formula against the names of a table's columns.
+
+    Parameters
+    ----------
+    formula : str
+        See the module docstring.
+    columns : iterable
+        What the table has.
+
+    Returns
+    -------
+    Reading
+
+    Raises
+    ------
+    CourseError
+        If the formula cannot be read or names an unknown column.
+    """
+    if isinstance(formula, str):
+        check_quoting(formula, columns)
+    parsed = parse_formula(formula)
+    pieces = [parsed.response, parsed.fixed, *(bar.left for bar in parsed.bars)]
+    reading = Reading(
+        parsed=parsed,
+        variables={piece: _variables(piece) for piece in pieces},
+        grouping=tuple(dict.fromkeys(name for bar in parsed.bars for name in bar.group)),
+    )
+    check_known(formula, reading.used, columns)
+    if any("Intercept" in reading.variables[piece] for piece in pieces[1:]):
+        rule = "must not have a predictor named like the constant"
+        advice = "Rename it first: data.rename(columns={'Intercept': 'intercept_x'})."
+        raise course_error("formula", rule, "'Intercept'", advice)
+    return reading
 
 
 def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
@@ -210,17 +319,8 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
         finite, or asks for more random effects than the data can carry.
     """
     check_dataframe("data", data)
-    if isinstance(formula, str):
-        check_quoting(formula, data.columns)
-    parsed = parse_formula(formula)
-    variables = {
-        piece: _variables(piece)
-        for piece in [parsed.response, parsed.fixed, *(bar.left for bar in parsed.bars)]
-    }
-    used = [name for names in variables.values() for name in names]
-    grouping = [name for bar in parsed.bars for name in bar.group]
-    used = list(dict.fromkeys([*used, *grouping]))
-    check_known(formula, used, data.columns)
+    reading = read(formula, data.columns)
+    parsed, variables, used = reading.parsed, reading.variables, list(reading.used)
     complete = np.logical_and.reduce([data[name].notna().to_numpy() for name in used])
     if not complete.any():
         emptiest = data[used].isna().sum().sort_values(ascending=False)
@@ -230,18 +330,11 @@ def model_frame(formula: str, data: pd.DataFrame) -> ModelFrame:
         advice = "Look at data.isna().sum() and leave out the column or fill it."
         raise course_error("data", rule, got, advice)
     rows = data if complete.all() else data.loc[complete, used]
-    predictors = [piece for piece in variables if piece != parsed.response]
-    if any("Intercept" in variables[piece] for piece in predictors):
-        rule = "must not have a predictor named like the constant"
-        advice = "Rename it first: data.rename(columns={'Intercept': 'intercept_x'})."
-        raise course_error("formula", rule, "'Intercept'", advice)
-    named = dict.fromkeys(name for names in variables.values() for name in names)
-    coded = set().union(*map(coded_names, variables))
-    typed = typed_frame("formula", rows, named, coded)
+    typed = typed_frame("formula", rows, reading.named, reading.coded)
     sides = _sides(parsed, variables, typed)
     y = _response(parsed, typed)
     fixed, X = sides[parsed.fixed]
-    check_labels("formula", rows, grouping)
+    check_labels("formula", rows, reading.grouping)
     factors = _group_factors(parsed, sides, rows)
     factors.sort(key=lambda factor: -len(factor.keys) * len(factor.terms))
     return ModelFrame(
@@ -260,11 +353,11 @@ def _sides(
 ) -> dict[str, tuple[Side, np.ndarray]]:
     """Make the fixed part and each bar's left side, by its text: the side and its matrix."""
     texts = dict.fromkeys([parsed.fixed, *(bar.left for bar in parsed.bars)])
-    made = {text: _plain_side(text, rows) for text in texts}
+    made = {text: plain_side(text, rows) for text in texts}
     left = [text for text, side in made.items() if side is None]
     # formulaic adds no intercept to named parts, so each says its own.
     parts = {f"side{i}": f"1 + {text}" for i, text in enumerate(left)}
-    built = _build(parts, parsed, rows) if left else []
+    built = build(parts, parsed, rows) if left else []
     # formulaic notes the levels of a factor once, in one of the parts; all of them need it.
     levels = {k: v for matrix in built for k, v in matrix.model_spec.encoder_state.items()}
     for text, matrix in zip(left, built, strict=True):
@@ -272,20 +365,8 @@ def _sides(
         _check_row_by_row(parsed, text, spec, rows[list(used)], matrix)
         values, empty = _as_array(matrix), _empty_cells(matrix, levels)
         kept = [k for k in range(matrix.shape[1]) if k not in empty]
-        terms = []
-        for term, places in spec.term_indices.items():
-            takes = {str(variable) for variable in spec.term_variables[term]}
-            at = tuple(kept.index(k) for k in places if k not in empty)
-            terms.append((tuple(name for name in used if name in takes), at))
-        names, coded = tuple(matrix.columns[kept]), frozenset(coded_names(text))
-        dropped = tuple(matrix.columns[empty])
-        made[text] = Side(names, used, tuple(terms), spec, coded, dropped), values[:, kept]
-        if dropped:
-            warnings.warn(
-                f"lmer: no row has {listing(dropped)}, so this column is zero and is left out, "
-                "as in lme4.",
-                stacklevel=4,
-            )
+        made[text] = side_of(text, spec, used, empty), values[:, kept]
+        warn_of_dropped(made[text][0], stacklevel=5)
     for text, (side, matrix) in made.items():
         if matrix.shape[1] == 0 and any(bar.left == text for bar in parsed.bars):
             rule = "needs at least one term left of the bar"
@@ -293,6 +374,45 @@ def _sides(
             raise course_error("formula", rule, f"'{text}'", advice)
         _check_finite_columns(matrix, pd.Index(side.names))
     return made
+
+
+def side_of(text: str, spec: ModelSpec, used: tuple[str, ...], empty: list[int]) -> Side:
+    """Make a side of what formulaic has built.
+
+    Parameters
+    ----------
+    text : str
+        The side.
+    spec : ModelSpec
+        How formulaic makes its columns.
+    used : tuple of str
+        Columns of the data that it takes.
+    empty : list of int
+        Columns of interactions that are zero in every row.
+
+    Returns
+    -------
+    Side
+    """
+    columns = spec.column_names
+    kept = [k for k in range(len(columns)) if k not in empty]
+    terms = []
+    for term, places in spec.term_indices.items():
+        takes = {str(variable) for variable in spec.term_variables[term]}
+        at = tuple(kept.index(k) for k in places if k not in empty)
+        terms.append((tuple(name for name in used if name in takes), at))
+    names, dropped = (tuple(columns[k] for k in which) for which in (kept, empty))
+    return Side(names, used, tuple(terms), spec, frozenset(coded_names(text)), dropped)
+
+
+def warn_of_dropped(side: Side, stacklevel: int) -> None:
+    """Warn of columns of a side that are left out; `stacklevel` as in `warnings.warn`."""
+    if side.dropped:
+        warnings.warn(
+            f"lmer: no row has {listing(side.dropped)}, so this column is zero and is left "
+            "out, as in lme4.",
+            stacklevel=stacklevel,
+        )
 
 
 def _empty_cells(matrix: pd.DataFrame, levels: dict[str, tuple]) -> list[int]:
@@ -331,8 +451,22 @@ def _check_row_by_row(
                 raise formula_error(parsed.text, rule, f"'{calls[0]}'", advice, calls[0])
 
 
-def _plain_side(text: str, rows: pd.DataFrame) -> tuple[Side, np.ndarray] | None:
-    """Make a side that only adds numeric columns without formulaic."""
+def plain_side(text: str, rows: pd.DataFrame) -> tuple[Side, np.ndarray] | None:
+    """Make a side that only adds numeric columns, and its matrix, without formulaic.
+
+    Parameters
+    ----------
+    text : str
+        The side.
+    rows : DataFrame
+        With its columns, as numbers and categories.
+
+    Returns
+    -------
+    side : Side
+    matrix : ndarray, shape (rows, columns)
+        None instead of both where formulaic is needed.
+    """
     terms = plain_terms(text)
     if terms is None or "Intercept" in terms:
         return None
@@ -345,16 +479,43 @@ def _plain_side(text: str, rows: pd.DataFrame) -> tuple[Side, np.ndarray] | None
     return side, side.plain_matrix(rows)
 
 
-def _build(
-    parts: dict[str, str], parsed: ParsedFormula, rows: pd.DataFrame
+def build(
+    parts: dict[str, str],
+    parsed: ParsedFormula,
+    rows: pd.DataFrame,
+    context: dict[str, object] | None = None,
 ) -> list[pd.DataFrame]:
+    """Let formulaic build model matrices.
+
+    Parameters
+    ----------
+    parts : dict of str to str
+        Sides of a formula, by any names.
+    parsed : ParsedFormula
+        The whole formula, for messages.
+    rows : DataFrame
+        Numbers and categories without missing values.
+    context : dict, optional
+        What a name stands for that is no column, where formulaic would know it otherwise.
+
+    Returns
+    -------
+    list of DataFrame
+        One per part, with formulaic's specification.
+
+    Raises
+    ------
+    CourseError
+        If formulaic cannot read or compute a part, or a predictor is constant.
+    """
     from formulaic import Formula  # slow to import: only when a formula is read
     from formulaic.errors import DataMismatchWarning, FormulaicError
 
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # log(-1): see below
             warnings.simplefilter("error", DataMismatchWarning)
-            built = Formula(**parts).get_model_matrix(rows, **_OPTIONS)
+            options = _OPTIONS | {"context": _OPTIONS["context"] | (context or {})}
+            built = Formula(**parts).get_model_matrix(rows, **options)
     except (FormulaicError, SyntaxError, TypeError, ValueError, AttributeError) as error:
         raise reading_error(parsed.text, error) from None
     except DataMismatchWarning as warning:
@@ -383,7 +544,8 @@ def _as_array(matrix: pd.DataFrame) -> np.ndarray:
     return np.ascontiguousarray(matrix.to_numpy(dtype=float))
 
 
-def _no_numeric_response(parsed: ParsedFormula, what: str) -> CourseError:
+def no_numeric_response(parsed: ParsedFormula, what: str) -> CourseError:
+    """Build the error for a response that is `what`, and no number."""
     rule = "must have one numeric response left of '~'"
     advice = "A yes/no or categorical outcome needs another model (a generalized mixed model)."
     return course_error("formula", rule, f"'{parsed.response}' {what}", advice)
@@ -394,14 +556,14 @@ def _response(parsed: ParsedFormula, rows: pd.DataFrame) -> np.ndarray:
     name = parsed.response.strip("`")
     if name in rows:
         if not pd.api.types.is_any_real_numeric_dtype(rows[name]):
-            raise _no_numeric_response(parsed, f"of type {rows[name].dtype}")
+            raise no_numeric_response(parsed, f"of type {rows[name].dtype}")
         y = rows[name].to_numpy(dtype=float, copy=True)
     else:
         # I(…): arithmetic on columns, as in R, where formula algebra would drop terms.
         parts = {"response": f"0 + I({parsed.response})"}
-        matrix = _build(parts, parsed, rows)[0]
+        matrix = build(parts, parsed, rows)[0]
         if matrix.shape[1] != 1:
-            raise _no_numeric_response(parsed, f"with the columns {listing(matrix.columns, 4)}")
+            raise no_numeric_response(parsed, f"with the columns {listing(matrix.columns, 4)}")
         y = _as_array(matrix)[:, 0]
     _check_finite_columns(y[:, None], pd.Index([parsed.response]))
     if np.ptp(y) == 0:
@@ -417,11 +579,11 @@ def _group_factors(parsed, sides, rows) -> list[GroupFactor]:
     for group in dict.fromkeys(bar.group for bar in parsed.bars):
         lefts = [bar.left for bar in parsed.bars if bar.group == group]
         made, blocks = zip(*(sides[left] for left in lefts), strict=True)
-        keys, codes = _codes(rows, group)
+        keys, codes = group_codes(rows, group)
         terms = tuple(name for side in made for name in side.names)
         name = ":".join(group)
-        _check_factor(name, keys, len(rows), blocks, terms)
-        bar_of = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
+        widths = [block.shape[1] for block in blocks]
+        check_factor(name, keys, len(rows), widths, terms)
         factors.append(
             GroupFactor(
                 name=name,
@@ -430,14 +592,21 @@ def _group_factors(parsed, sides, rows) -> list[GroupFactor]:
                 codes=codes,
                 terms=terms,
                 columns=np.hstack(blocks),
-                mask=np.tril(bar_of[:, None] == bar_of[None, :]),
+                mask=mask_of(widths),
                 sides=made,
             )
         )
     return factors
 
 
-def _codes(rows: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.Index, np.ndarray]:
+def mask_of(widths: Sequence[int]) -> np.ndarray:
+    """Lower triangle in which effects of one bar may correlate, shape (q, q)."""
+    bar_of = np.repeat(np.arange(len(widths)), widths)
+    return np.tril(bar_of[:, None] == bar_of[None, :])
+
+
+def group_codes(rows: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.Index, np.ndarray]:
+    """Return the sorted levels of a grouping factor, and the level of each row."""
     if len(group) == 1:
         try:
             codes, keys = pd.factorize(rows[group[0]], sort=True)
@@ -451,7 +620,10 @@ def _codes(rows: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.Index, np.nda
     return cells.size().index, cells.ngroup().to_numpy()
 
 
-def _check_factor(name, keys, n, blocks, terms) -> None:
+def check_factor(
+    name: str, keys: pd.Index, n: int, widths: Sequence[int], terms: tuple[str, ...]
+) -> None:
+    """Raise if `n` rows cannot carry a factor; `widths` counts the columns of each bar."""
     if len(keys) < 2:
         raise course_error(
             "data",
@@ -472,7 +644,7 @@ def _check_factor(name, keys, n, blocks, terms) -> None:
         rule = f"must let each coefficient vary over '{name}' once"
         advice = "Write (x | group), or (1 | group) + (0 + x | group) for uncorrelated effects."
         raise course_error("formula", rule, f"'{twice}' in two bars", advice)
-    widest = max(block.shape[1] for block in blocks)
+    widest = max(widths)
     if len(keys) * widest >= n:
         rule = "must ask for fewer random effects than there are rows"
         got = f"{len(keys)} groups × {widest} coefficients for {n} rows in '{name}'"

@@ -46,6 +46,7 @@ __all__ = [
     "other_calls",
     "parse_formula",
     "plain_terms",
+    "read_side",
     "reading_error",
     "two_sides",
 ]
@@ -568,7 +569,7 @@ def _expand_bar(formula: str, inside: Sequence[_Token]) -> list[Bar]:
     text = _text(formula, left)
     lefts = [text]
     if bar.text == "||":
-        terms = [str(term) for term in _formulaic(formula, text)]
+        terms = [str(term) for term in read_side(formula, text)]
         lefts = ["1" if term == "1" else f"0 + {term}" for term in terms]
     return [Bar(one, group) for group in groups for one in lefts]
 
@@ -600,7 +601,8 @@ def _expand_groups(formula: str, right: Sequence[_Token]) -> list[tuple[str, ...
     return groups[::-1]
 
 
-def _formulaic(formula: str, text: str) -> Formula:
+def read_side(formula: str, text: str) -> Formula:
+    """Let formulaic read a side of a formula; it is a list of terms."""
     from formulaic import Formula  # slow to import: only when a formula is read
     from formulaic.errors import FormulaicError
 

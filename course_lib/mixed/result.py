@@ -9,7 +9,7 @@ are computed from the REML criterion.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -50,6 +50,7 @@ def lmer(
     data: pd.DataFrame,
     reml: bool = True,
     *,
+    progress: bool = True,
     REML: None = None,  # noqa: N803
     weights: None = None,
     offset: None = None,
@@ -76,9 +77,13 @@ def lmer(
         As in lme4: ``"Reaction ~ Days + (Days | Subject)"``; see `course_lib.mixed.formula`.
     data : DataFrame
         One row per observation. Rows with a missing value in a used column are left out and
-        counted in ``n_dropped``.
+        counted in ``n_dropped``. Also a lazy table that narwhals takes (a DuckDB relation, a
+        Polars LazyFrame, …): then the rows stay where they are, and what asks for them raises
+        (see `course_lib.mixed.from_database`). An eager Polars or Arrow table is converted.
     reml : bool
         Restricted maximum likelihood (the default) or maximum likelihood.
+    progress : bool
+        Show a progress line while a database works.
     REML, weights, offset, control, start, na_action, subset, contrasts, groups, re_formula
         Words of lme4 and statsmodels, here only to say what to write instead.
 
@@ -117,7 +122,14 @@ def lmer(
             "re_formula": (re_formula, _GROUPS),
         }
     )
-    reml = check_flag("reml", reml)
+    reml, progress = check_flag("reml", reml), check_flag("progress", progress)
+    if not isinstance(data, pd.DataFrame):
+        from course_lib.mixed import from_database  # on use: it is needed by few
+
+        data = from_database.opened(data)
+        if isinstance(data, from_database.Table):
+            frame, sums = from_database.summed(formula, data, progress)
+            return _fit(frame, _checked_standard(frame, sums.standardised), reml)
     frame = model_frame(formula, data)
     return _fit(frame, _standardise(frame), reml)
 
@@ -131,7 +143,15 @@ def _refuse(foreign: dict[str, tuple[object, str]]) -> None:
 
 
 def _standardise(frame: ModelFrame) -> Standardised:
-    n, p = frame.X.shape
+    factors = tuple(
+        FactorArrays(f.codes, len(f.keys), f.columns, f.mask) for f in frame.factors
+    )
+    return _checked_standard(frame, lambda: standardise(frame.X, frame.y, factors))
+
+
+def _checked_standard(frame: ModelFrame, make: Callable[[], Standardised]) -> Standardised:
+    """Return the model in standard units, or say in the formula's words why there is none."""
+    n, p = frame.n, len(frame.fixed_names)
     if n <= p:
         raise course_error(
             "data",
@@ -139,15 +159,11 @@ def _standardise(frame: ModelFrame) -> Standardised:
             f"{n} rows for {p} fixed effects",
             "Leave out predictors or use more data.",
         )
-    factors = tuple(
-        FactorArrays(f.codes, len(f.keys), f.columns, f.mask) for f in frame.factors
-    )
     try:
-        standardised = standardise(frame.X, frame.y, factors)
+        standardised = make()
     except TooLargeError as error:
         counts = [
-            f"{f.n_columns:,} of '{part.name}'"
-            for f, part in zip(factors, frame.factors, strict=True)
+            f"{len(part.keys) * len(part.terms):,} of '{part.name}'" for part in frame.factors
         ]
         raise course_error(
             "formula",
@@ -173,7 +189,7 @@ def _standardise(frame: ModelFrame) -> Standardised:
 
 def _check_residual(sigma: float, frame: ModelFrame) -> None:
     """Raise where nothing random is left: the likelihood has no maximum."""
-    if sigma <= 1e-7 * np.std(frame.y):
+    if sigma <= 1e-7 * frame.y_spread:
         raise course_error(
             "data",
             "must leave some residual variation",
@@ -234,7 +250,7 @@ class LmerResult:
     @property
     def nobs(self) -> int:
         """Rows used."""
-        return len(self.frame.y)
+        return self.frame.n
 
     @property
     def n_dropped(self) -> int:
@@ -489,7 +505,7 @@ class LmerResult:
     @cached_property
     def resid(self) -> pd.Series:
         """Response minus fitted values."""
-        return pd.Series(self.frame.y, self.frame.index, name="resid") - self.fittedvalues
+        return (self.frame.y - self.fittedvalues).rename("resid")
 
     def predict(
         self,
