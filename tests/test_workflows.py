@@ -72,7 +72,7 @@ def test_weekly_run_takes_the_newest_versions_on_three_systems():
 def test_book_is_built_as_the_tests_build_it():
     told = commands(WORKFLOWS["book"])
     assert "-c constraints.txt" in told
-    assert "sphinx -W --keep-going -c chapters/_book chapters build/book" in told
+    assert "sphinx -W --keep-going -q -c chapters/_book chapters build/book" in told
     for path in re.findall(r"\bchapters/[\w.]+", told):
         assert (ROOT / path).exists(), path
 

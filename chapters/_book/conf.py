@@ -1,7 +1,6 @@
 """The book: Sphinx builds the course from the notebooks' stored outputs, offline.
 
-Run, in the root of the course:
-``python -m sphinx -W --keep-going -c chapters/_book chapters build/book``.
+Run, in the root of the course: ``python3 start.py book``.
 """
 
 import json
