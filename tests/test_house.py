@@ -37,6 +37,33 @@ def test_ci_runs_the_test_command_of_the_readme(tmp_path):
     assert run.stdout == command("test-command") + "\n"
 
 
+@pytest.mark.skipif(
+    not (shutil.which("git") and shutil.which("bash")), reason="needs git, bash"
+)
+def test_ci_runs_in_a_checkout_by_a_git_that_writes_crlf(tmp_path):
+    def git(*arguments):
+        options = ["-c", "core.autocrlf=true", "-c", "core.eol=crlf", "-c", "user.name=a"]
+        command = ["git", *options, "-c", "user.email=a@b.c", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    files = [".gitattributes", ".ci/run", "README.md", "notes.txt"]
+    (tmp_path / ".ci").mkdir()
+    for name in files[:3]:
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "notes.txt").write_bytes(b"one\ntwo\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "all")
+    for name in files:
+        (tmp_path / name).unlink()
+    git("checkout", "--", ".")
+    assert [name for name in files if b"\r" in (tmp_path / name).read_bytes()] == []
+    shown = subprocess.run(
+        ["bash", ".ci/run", "--show"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert shown.stdout == command("test-command") + "\n", shown.stderr
+
+
 def test_commands_are_words_of_start():
     assert command("start-command") == "python3 start.py"
     assert command("test-command") == "python3 start.py test"
