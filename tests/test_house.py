@@ -140,6 +140,17 @@ def test_book_and_slides_are_built_as_the_workflow_builds_them():
         assert build in workflow
 
 
+def test_contributing_says_where_each_workflow_job_runs():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folder = ROOT / ".github" / "workflows"
+    for path in folder.glob("*.yml"):
+        assert f"| `{path.stem}`" in text
+    jobs = re.findall(r"^  (\w+):$", (folder / "ci.yml").read_text(encoding="utf-8"), re.M)
+    assert {"strict", "pins", "lowest", "lint"} <= set(jobs)
+    for job in set(jobs) - {"push", "pull_request", "strict"}:
+        assert f"| `ci`, job `{job}` |" in text
+
+
 def test_badges_are_true():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["requires-python"] == ">=3.11"

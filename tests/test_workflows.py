@@ -1,6 +1,7 @@
 """The workflows and hooks for others: they parse, and name what exists in this repository."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_pins_are_resolved_for_the_pythons_of_the_thorough_test():
     told = commands({"jobs": {"pins": WORKFLOWS["ci"]["jobs"]["pins"]}})
     tested = re.search(r'"python", \[(.+?)\]', (ROOT / "tests/test_pins.py").read_text())[1]
     assert f"for python in {tested.replace(',', '').replace(chr(34), '')}; do" in told
+
+
+def test_lower_bounds_are_tried():
+    told = commands({"jobs": {"lowest": WORKFLOWS["ci"]["jobs"]["lowest"]}})
+    assert '--resolution lowest-direct -e ".[test]"' in told
+    assert 'python -m pytest -W default tests -m "not slow"' in told
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    own = [line for line in asked if line.startswith("course_lib[")]
+    assert [line for line in asked if ">=" not in line and line not in own] == []
+    # Sobol(rng=) and boxplot(orientation=)
+    assert {"scipy>=1.15", "matplotlib>=3.10"} <= set(asked)
 
 
 def test_thorough_tier_runs_weekly():
