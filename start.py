@@ -4,6 +4,9 @@
     python3 start.py test       all tests
     python3 start.py book       the book: build/book/index.html
     python3 start.py slides     the slides: build/slides/index.html
+    python3 start.py handouts   every page as one file to hand out: build/handouts
+    python3 start.py pdf        the whole course for printing: build/course.pdf
+    python3 start.py epub       the whole course for a reader of e-books: build/course.epub
 
 The first time it makes an environment in .venv and installs what the word needs; later it
 needs no network. What follows is handed on: `python3 start.py --no-browser`.
@@ -41,6 +44,9 @@ WORDS = {
     "test": ("test", "pytest"),
     "book": ("book", BOOK),
     "slides": ("book", "chapters/_book/slides.py"),
+    "handouts": ("book", "chapters/_book/editions.py handouts"),
+    "pdf": ("pdf", "chapters/_book/editions.py pdf"),
+    "epub": ("book", "chapters/_book/editions.py epub"),
 }
 # JupyterLab asks at its first start whether it may fetch news; this says no, in this .venv.
 NO_NEWS = {

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 START = ROOT / "start.py"
-WORDS = ["lab", "test", "book", "slides"]
+WORDS = ["lab", "test", "book", "slides", "handouts", "pdf", "epub"]
 CHAPTER = "01_random_slopes_in_five_steps.ipynb"
 
 
