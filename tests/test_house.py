@@ -114,6 +114,32 @@ def test_links_of_the_readme_lead_to_files():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_four_users_find_their_first_step_in_a_screenful():
+    screenful = SHOWN.split("![Six people")[0]
+    assert len(re.sub(r"\]\([^)]+\)|<[^>]+>", "", screenful)) < 1800  # characters that are read
+    for user, step in {
+        "learn alone": "`python3 start.py`",
+        "come from lme4": "(chapters/glossary.md#from-lme4)",
+        "teach": "(chapters/teaching.md)",
+        "keep it running": "`python3 start.py test`",
+    }.items():
+        (row,) = re.findall(rf"^\| \*\*{user}\*\*.*$", screenful, re.M)
+        assert step in row
+    headings = {
+        re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", README, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+
+
+def test_every_word_of_start_has_its_line_in_the_readme():
+    start = (ROOT / "start.py").read_text(encoding="ascii")
+    words = set(re.findall(r'^    "(\w+)": \("', start, re.M)) - {"lab"}
+    assert {"test", "book", "pdf"} <= words
+    for word in words:
+        assert command(f"{word}-command") == f"python3 start.py {word}"
+
+
 def test_chapter_table_has_every_chapter_and_its_minutes():
     rows = re.findall(
         r"^\| (\d) \[[^]]+\]\(chapters/(\d\d_\w+)\.ipynb\).* (\d+) \+ (\d+) \|$", SHOWN, re.M
