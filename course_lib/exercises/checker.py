@@ -302,7 +302,7 @@ def is_rounded(given: np.ndarray, right: np.ndarray) -> bool:
 def symptom(exercise: Exercise, given: np.ndarray, right: np.ndarray) -> str:
     """Say how wrong numbers differ from the right ones: unit, sign, order of magnitude."""
     if same(exercise, given, right, widen=CLOSE):
-        if is_rounded(given, right):
+        if exercise.kind == "number" and is_rounded(given, right):
             return "right, but rounded too early: give more digits"
         return f"close, but off by more than {100 * exercise.tolerance:.2g} %"
     with np.errstate(all="ignore"):  # reciprocals of zero, squares of absurd numbers

@@ -981,3 +981,9 @@ def test_every_other_pair_has_a_reason_for_each_wrong_letter():
     for pair in set(exercises_of(9)[5].options) - {"AE"}:
         message = check("9.6", pair).message
         assert all((f"{letter}: " in message) == (letter not in "AE") for letter in pair)
+
+
+def test_hint_on_rounding_is_for_the_right_answer_rounded():
+    assert "rounded too early" in check("5.3", 0.6).message
+    assert "rounded too early" not in check("5.3", 0.65).message
+    assert "rounded too early" not in check("8.1", [13.17, 18.60]).message
