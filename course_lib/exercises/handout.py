@@ -30,9 +30,11 @@ MADE = ("__pycache__", ".ipynb_checkpoints", "*.egg-info")  # by programs, in pa
 BOX = re.compile(
     r"<details[^>]*>\s*<summary>For lecturers.*?</summary>.*?</details>[^\S\n]*\n*", re.S
 )
-# In Markdown files: what is for lecturers or leads to a file that stays behind; and commands that
-# run the tests, which stay behind, too.
-MARKED = re.compile(r"<!-- lecturers -->\n.*?<!-- /lecturers -->\n+|^[^\n]*\bpytest\n", re.M | re.S)
+# In Markdown files: what is for lecturers, or leads to a file that stays behind; and commands
+# that run the tests, which stay behind, too.
+MARKED = re.compile(
+    r"<!-- lecturers -->\n.*?<!-- /lecturers -->\n+|^[^\n]*\bpytest\n", re.M | re.S
+)
 
 
 def hand_out(folder: str | Path) -> int:
