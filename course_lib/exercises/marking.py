@@ -78,6 +78,7 @@ def mark(
     course_lib.exercises.check : Whose answers are noted.
     course_lib.exercises.handout.hand_out : Write the course that students get.
     """
+    import nbclient  # noqa: F401  comes with JupyterLab; if it is missing, say so at once
     from tqdm import tqdm
 
     cell_seconds = check_count("cell_seconds", cell_seconds)

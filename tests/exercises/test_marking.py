@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -181,6 +183,22 @@ def test_command_shows_a_table(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "essay.txt" in said
     assert "1 of 1 with errors" in said
+
+
+# The page for lecturers.
+
+
+def hidden_test():
+    page = Path(__file__).resolve().parents[2] / "chapters" / "serving.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    return code.replace('"1.1"', '"1.4"')
+
+
+def test_the_hidden_test_for_nbgrader_tells_right_from_wrong():
+    exec(hidden_test(), {"answer": "AE"})
+    for answer, words in (("EA", "exchanged the plans"), (..., "Not answered yet")):
+        with pytest.raises(AssertionError, match=words):
+            exec(hidden_test(), {"answer": answer})
 
 
 # The parts.
