@@ -62,7 +62,14 @@ ROOMS = {
         "log",
     ],
     "plots": ["style", "groups", "estimates", "assumptions", "panel"],
-    "exercises": ["checker", *(f"chapter_{k:02}" for k in range(1, 10)), "progress"],
+    "exercises": [
+        "checker",
+        *(f"chapter_{k:02}" for k in range(1, 10)),
+        "progress",
+        "marking",
+        "handout",
+        "__main__",
+    ],
 }
 # Imported by the wing that needs them, on use, and never by `import course_lib`.
 HEAVY = ("linearmodels", "statsmodels", "shap", "sklearn", "seaborn", "matplotlib")
