@@ -1,4 +1,4 @@
-"""Glossary, article map and teaching guide against the chapters that they speak of.
+"""Glossary, article map, teaching guide and concept questions against their chapters.
 
 The documents are plain Markdown. A link must lead to a file that exists, and its anchor to a
 heading there; slugs are made as GitHub and MyST make them. What the documents say about a
@@ -19,7 +19,7 @@ from course_lib import diagnostics
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS, LIBRARY = ROOT / "chapters", ROOT / "course_lib"
-DOCUMENTS = ("glossary.md", "article_map.md", "teaching.md")
+DOCUMENTS = ("glossary.md", "article_map.md", "teaching.md", "concept_questions.md")
 # A chapter has solutions under its name; a learner's copy of a chapter has none.
 NOTEBOOKS = sorted(
     path for path in CHAPTERS.glob("*.ipynb") if (CHAPTERS / "solutions" / path.name).exists()
@@ -170,7 +170,7 @@ def broken(name, number=None):
     return problems
 
 
-# All three documents.
+# All documents.
 
 
 @pytest.mark.parametrize("number", [None, *NUMBERS])
@@ -452,6 +452,42 @@ def test_homework_and_questions(number):
     assert any(found[anchor].startswith(f"Exercise {number}.") for _, _, anchor in homework)
     questions = parts[f"Chapter {number}: questions that come"]
     assert 3 <= len(re.findall(r"^- \*\*.+[?.]\*\* \S", questions, re.MULTILINE)) <= 5
+
+
+# The concept questions.
+
+
+def concept_questions(number):
+    """Return (name, options, right letter, [letters explained], section's file) of a chapter."""
+    parts = sections(document("concept_questions.md"), 2)
+    ((_, text),) = [part for part in parts.items() if part[0].startswith(f"Chapter {number}. ")]
+    found = []
+    for piece in text.split("**Question ")[1:]:
+        asked, answer = piece.split("<details><summary>Answer</summary>\n\n")
+        assert answer.rstrip().endswith("</details>")
+        options = re.findall(r"^- \*\*([A-D])\.\*\* \S", asked, re.MULTILINE)
+        right = re.match(r"\*\*([A-D])\*\* is right\. \S", answer)
+        wrong = re.findall(r"^- ([A-D]): \S", answer, re.MULTILINE)
+        ((_, file, _),) = links(answer)
+        found.append((piece.partition(".")[0], options, right and right[1], wrong, file))
+    return found
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_concept_questions_say_what_is_behind_each_letter(number):
+    found = concept_questions(number)
+    assert [name for name, *_ in found] == [f"{number}{k}" for k in "abcde"[: len(found)]]
+    assert 4 <= len(found) <= 5
+    for name, options, right, wrong, file in found:
+        assert options == list("ABCD"), name
+        assert sorted([right, *wrong]) == options, name
+        assert file == chapter(number).name, name
+
+
+def test_right_answers_are_spread_over_the_letters():
+    right = [letter for number in NUMBERS for _, _, letter, _, _ in concept_questions(number)]
+    assert all(right.count(letter) >= len(right) / 6 for letter in "ABCD")
+    assert all(len(set(right[i : i + 3])) > 1 for i in range(len(right) - 2))
 
 
 # The readers above, on text small enough to check by eye.
