@@ -458,7 +458,7 @@ def test_homework_and_questions(number):
 
 
 def concept_questions(number):
-    """Return (name, options, right letter, [letters explained], section's file) of a chapter."""
+    """Return (name, options, right letter, letters explained, section's file) of a chapter."""
     parts = sections(document("concept_questions.md"), 2)
     ((_, text),) = [part for part in parts.items() if part[0].startswith(f"Chapter {number}. ")]
     found = []
