@@ -8,6 +8,7 @@ chapter (a term, a section, minutes) must be in that chapter.
 import inspect
 import json
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -428,6 +429,55 @@ def test_timetable_names_sections_and_keeps_its_time(number, minutes):
         for text, file, anchor in cell:
             assert file == path.name
             assert anchors(path).get(anchor) == text
+
+
+@pytest.fixture
+def slides_of(monkeypatch):
+    monkeypatch.syspath_prepend(str(CHAPTERS / "_book"))
+    yield __import__("extract").slides_of
+    sys.modules.pop("extract", None)
+
+
+def slides_shown(chapter_slides, row):
+    """Count the slides of the sections that a row of a timetable names."""
+    named = {text for text, _, _ in row}
+    return sum(
+        len(section) if section[0] in named else sum(heading in named for heading in section)
+        for section in chapter_slides
+    )
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_pace_is_that_of_the_slides(number, slides_of):
+    """The table of the pace is right to a quarter; how slides are taken may change a little."""
+    text = sections(document("teaching.md"), 2)["Pace"]
+    (told,) = re.findall(rf"^\| {number} \| (.+) \|$", text, flags=re.MULTILINE)
+    told = [int(word) for word in told.split(" | ")]
+    cells = json.loads(chapter(number).read_text(encoding="utf-8"))["cells"]
+    shown = [[plain(slide.heading) for slide in section] for section in slides_of(cells)]
+    for minutes, slides, seconds in ((90, *told[:2]), (45, *told[2:])):
+        rows = timetable(number, minutes)
+        counts = [slides_shown(shown, cell) for cell, _ in rows]
+        assert min(counts) > 0, "a row without a slide"
+        pace = 60 * sum(spent for _, spent in rows) / sum(counts)
+        assert sum(counts) == pytest.approx(slides, rel=0.25)
+        assert pace == pytest.approx(seconds, rel=0.25)
+
+
+def test_rubric_adds_up_to_100_points():
+    text = sections(document("teaching.md"), 2)["Project"]
+    points = [int(n) for n in re.findall(r"^\| [^|]+ \| (\d+) \|", text, flags=re.MULTILINE)]
+    assert len(points) >= 5
+    assert sum(points) == 100
+
+
+def test_syllabus_has_twelve_weeks_and_every_chapter():
+    text, _, reading = sections(document("teaching.md"), 2)["Twelve weeks"].partition("### ")
+    weeks = re.findall(r"^\| (\d+) (.+) \| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    assert [int(week) for week, *_ in weeks] == list(range(1, 13))
+    linked = {file for _, what, *_ in weeks for _, file, _ in links(what)}
+    assert linked >= {path.name for path in NOTEBOOKS}
+    assert len(re.findall(r"^\| \d+ \| ", reading, re.MULTILINE)) >= 10
 
 
 @pytest.mark.parametrize("number", NUMBERS)
