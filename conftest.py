@@ -4,6 +4,7 @@ Workers of pytest-xdist and the kernels that nbval starts inherit this environme
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 # Two workers on two cores: more BLAS threads only fight each other, and sums that are split
@@ -14,6 +15,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # A backend from the caller's environment would override the kernels' inline backend, and
 # every figure would be missing from the outputs.
 os.environ.pop("MPLBACKEND", None)
+
+# A checkout that cannot be written can be tested: hypothesis then keeps its examples elsewhere.
+if not os.access(Path(__file__).parent, os.W_OK):
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.mkdtemp())
 
 
 def pytest_configure(config):

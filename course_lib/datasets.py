@@ -18,9 +18,14 @@ from course_lib.errors import course_error, suggestion
 
 __all__ = ["DatasetInfo", "codebook", "describe", "load", "names"]
 
-# The course is used from a clone, installed in editable mode, so that the data lie beside the
-# package, whatever the working directory of the notebook or test.
-DATA_DIRECTORY = Path(__file__).resolve().parent.parent / "data"
+
+def _data_directory(package: Path) -> Path:
+    """Return where the data are: a wheel brings them in the package, a clone beside it."""
+    inside = package / "data"
+    return inside if (inside / "codebook.json").is_file() else package.parent / "data"
+
+
+DATA_DIRECTORY = _data_directory(Path(__file__).resolve().parent)
 
 # A label names a thing: read as text, nobody averages it by accident.
 _DTYPES = {"label": str, "integer": "int64", "number": "float64"}
@@ -199,7 +204,7 @@ def _read_codebook() -> dict[str, dict]:
     if not path.is_file():
         raise course_error(
             "data directory",
-            "must hold codebook.json, beside the package course_lib",
+            "must hold codebook.json, in the package course_lib or beside it",
             f"no such file in {DATA_DIRECTORY}",
             "Clone the repository and install it there with `pip install -e .`, "
             "or restore the folder with `git checkout -- data`.",

@@ -1,11 +1,12 @@
 """A headless Chromium for tests, and what a page did in it."""
 
-import shutil
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "chapters" / "_book"))
 OPTIONS = (
     "--no-sandbox",  # CI is root in a container
     "--disable-gpu",
@@ -21,17 +22,13 @@ OPTIONS = (
 LOCAL = ("http://127.0.0.1:", "file:", "data:", "blob:", "about:")
 
 
-def chromium_path():
-    """Return where a Chromium is installed, or None."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
-
-
 @contextmanager
 def chromium():
     """Start the browser; skip the test where there is none."""
-    path = chromium_path()
+    editions = pytest.importorskip("editions", reason="the extra `book` is not installed")
+    path = editions.chromium_path()
     if path is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the PATH")
+        pytest.skip(f"no browser: none of {', '.join(editions.CHROMIUM)} is on the PATH")
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed"
     )

@@ -258,3 +258,48 @@ def test_search_finds_a_term(browser, address):
     assert page.locator("#search-results li a").count() > 0
     assert complaints == []
     page.close()
+
+
+def test_search_of_a_book_opened_from_a_file_says_why_it_has_no_extracts(browser, book):
+    page = browser.new_page()
+    complaints = listen(page)
+    page.goto((book / "search.html").as_uri() + "?q=shrinkage")
+    page.wait_for_selector("#search-results li a", timeout=10_000)
+    note = page.locator(".search-note")
+    assert "opened the book from a file" in note.inner_text()
+    assert "python -m http.server -d build/book" in note.inner_text()
+    assert note.is_visible()
+    assert complaints == []
+    page.close()
+
+
+# Says what is cut off or left folded on paper, and what paper does not need.
+ON_PAPER = """() => {
+  const told = [];
+  const cut = '.bd-article pre, .bd-article .cell_output, .bd-article .cell_input';
+  for (const box of document.querySelectorAll(cut))
+    if (box.scrollWidth > box.clientWidth + 2 && getComputedStyle(box).overflowX !== 'visible')
+      told.push(`cut off: ${box.textContent.slice(0, 60)}`);
+  for (const code of document.querySelectorAll('.bd-article pre'))
+    if (getComputedStyle(code).whiteSpace !== 'pre-wrap')
+      told.push(`does not wrap: ${code.textContent.slice(0, 60)}`);
+  for (const image of document.querySelectorAll('.bd-article img'))
+    if (getComputedStyle(image).breakInside !== 'avoid') told.push(`split: ${image.src}`);
+  const tools = '.bd-sidebar-primary, .prev-next-footer, button';
+  for (const idle of document.querySelectorAll(tools))
+    if (idle.getClientRects().length) told.push(`of no use: ${idle.className}`);
+  for (const part of document.querySelectorAll('details:not(.lecturers) > :not(summary)'))
+    if (!part.checkVisibility({contentVisibilityAuto: true})) told.push('stays folded');
+  for (const note of document.querySelectorAll('details.lecturers'))
+    if (note.getClientRects().length) told.push('a note for lecturers');
+  return told;
+}"""
+
+
+def test_a_page_can_be_printed(browser, address):
+    page = browser.new_page(viewport={"width": 665, "height": 1000})
+    page.goto(f"{address}/01_random_slopes_in_five_steps.html")
+    assert page.evaluate(ON_PAPER) != []  # on a screen
+    page.emulate_media(media="print")
+    assert page.evaluate(ON_PAPER) == []
+    page.close()

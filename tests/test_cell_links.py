@@ -1,15 +1,9 @@
 """A link to a cell, NN_x.ipynb#cell-id=ID, lands there in JupyterLab."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-
 import nbformat
 import pytest
 from browser import chromium
+from lab import jupyterlab
 
 pytestmark = pytest.mark.thorough  # starts JupyterLab, and waits for it by the clock
 
@@ -28,31 +22,8 @@ def lab(tmp_path):
     """Serve a folder with two notebooks; return the address of JupyterLab."""
     write(tmp_path, "one.ipynb", "[there](two.ipynb#cell-id=cell-60)")
     write(tmp_path, "two.ipynb", *(f"Paragraph {k}.\n\nMore." for k in range(90)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += [f"--port={port}", "--ip=127.0.0.1", "--IdentityProvider.token="]
-    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    homes = {name: str(tmp_path / ".jupyter" / name) for name in places}
-    with (tmp_path / "log.txt").open("w") as log:
-        started = subprocess.Popen(
-            command, cwd=tmp_path, env=os.environ | homes, stdout=log, stderr=log
-        )
-        address = f"http://127.0.0.1:{port}/lab"
-        try:
-            for _ in range(300):
-                try:
-                    urllib.request.urlopen(address, timeout=5).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            else:
-                pytest.fail((tmp_path / "log.txt").read_text())
-            yield address
-        finally:
-            started.terminate()
-            started.wait(20)
+    with jupyterlab(tmp_path) as address:
+        yield f"{address}/lab"
 
 
 def test_a_link_to_a_cell_lands_there(lab):

@@ -37,10 +37,40 @@ def test_ci_runs_the_test_command_of_the_readme(tmp_path):
     assert run.stdout == command("test-command") + "\n"
 
 
-def test_both_commands_install_the_pinned_set():
-    assert 'pip install -q -c constraints.txt -e ".[lab]" &&' in command("start-command")
-    assert 'pip install -q -c constraints.txt -e ".[test]" &&' in command("test-command")
-    assert command("test-command").endswith(" -m pytest")
+@pytest.mark.skipif(
+    not (shutil.which("git") and shutil.which("bash")), reason="needs git, bash"
+)
+def test_ci_runs_in_a_checkout_by_a_git_that_writes_crlf(tmp_path):
+    def git(*arguments):
+        options = ["-c", "core.autocrlf=true", "-c", "core.eol=crlf", "-c", "user.name=a"]
+        command = ["git", *options, "-c", "user.email=a@b.c", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    files = [".gitattributes", ".ci/run", "README.md", "notes.txt"]
+    (tmp_path / ".ci").mkdir()
+    for name in files[:3]:
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "notes.txt").write_bytes(b"one\ntwo\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "all")
+    for name in files:
+        (tmp_path / name).unlink()
+    git("checkout", "--", ".")
+    assert [name for name in files if b"\r" in (tmp_path / name).read_bytes()] == []
+    shown = subprocess.run(
+        ["bash", ".ci/run", "--show"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert shown.stdout == command("test-command") + "\n", shown.stderr
+
+
+def test_commands_are_words_of_start():
+    assert command("start-command") == "python3 start.py"
+    assert command("test-command") == "python3 start.py test"
+    start = (ROOT / "start.py").read_text(encoding="ascii")
+    for word in re.findall(r"<!-- (\w+)-command -->", README):
+        assert word == "start" or f'    "{word}": (' in start
+        assert command(f"{word}-command").split()[:2] == ["python3", "start.py"]
 
 
 def test_conda_installs_the_pinned_set():
@@ -84,6 +114,32 @@ def test_links_of_the_readme_lead_to_files():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_four_users_find_their_first_step_in_a_screenful():
+    screenful = SHOWN.split("![Six people")[0]
+    assert len(re.sub(r"\]\([^)]+\)|<[^>]+>", "", screenful)) < 1800  # characters that are read
+    for user, step in {
+        "learn alone": "`python3 start.py`",
+        "come from lme4": "(chapters/glossary.md#from-lme4)",
+        "teach": "(chapters/teaching.md)",
+        "keep it running": "`python3 start.py test`",
+    }.items():
+        (row,) = re.findall(rf"^\| \*\*{user}\*\*.*$", screenful, re.M)
+        assert step in row
+    headings = {
+        re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", README, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+
+
+def test_every_word_of_start_has_its_line_in_the_readme():
+    start = (ROOT / "start.py").read_text(encoding="ascii")
+    words = set(re.findall(r'^    "(\w+)": \("', start, re.M)) - {"lab"}
+    assert {"test", "book", "pdf"} <= words
+    for word in words:
+        assert command(f"{word}-command") == f"python3 start.py {word}"
+
+
 def test_chapter_table_has_every_chapter_and_its_minutes():
     rows = re.findall(
         r"^\| (\d) \[[^]]+\]\(chapters/(\d\d_\w+)\.ipynb\).* (\d+) \+ (\d+) \|$", SHOWN, re.M
@@ -99,13 +155,26 @@ def test_chapter_table_has_every_chapter_and_its_minutes():
         assert f"{read} minutes to read and {exercise} minutes to exercise" in text, name
 
 
-def test_book_and_slides_commands_run_what_the_workflow_runs():
+def test_book_and_slides_are_built_as_the_workflow_builds_them():
     workflow = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
-    build = "sphinx -W --keep-going -c chapters/_book chapters build/book"
-    assert command("book-command").endswith(build)
-    assert build in workflow
-    assert command("slides-command").endswith("python chapters/_book/slides.py")
-    assert "python chapters/_book/slides.py" in workflow
+    start = (ROOT / "start.py").read_text(encoding="ascii")
+    for build in (
+        "sphinx -W --keep-going -q -c chapters/_book chapters build/book",
+        "chapters/_book/slides.py",
+    ):
+        assert build in start
+        assert build in workflow
+
+
+def test_contributing_says_where_each_workflow_job_runs():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folder = ROOT / ".github" / "workflows"
+    for path in folder.glob("*.yml"):
+        assert f"| `{path.stem}`" in text
+    jobs = re.findall(r"^  (\w+):$", (folder / "ci.yml").read_text(encoding="utf-8"), re.M)
+    assert {"strict", "pins", "lowest", "lint"} <= set(jobs)
+    for job in set(jobs) - {"push", "pull_request", "strict"}:
+        assert f"| `ci`, job `{job}` |" in text
 
 
 def test_badges_are_true():

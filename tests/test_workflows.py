@@ -1,6 +1,7 @@
 """The workflows and hooks for others: they parse, and name what exists in this repository."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,18 @@ def test_pins_are_resolved_for_the_pythons_of_the_thorough_test():
     assert f"for python in {tested.replace(',', '').replace(chr(34), '')}; do" in told
 
 
+def test_lower_bounds_are_tried():
+    told = commands({"jobs": {"lowest": WORKFLOWS["ci"]["jobs"]["lowest"]}})
+    assert '--resolution lowest-direct -e ".[test]"' in told
+    assert 'python -m pytest -W default tests -m "not slow"' in told
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    own = [line for line in asked if line.startswith("course_lib[")]
+    assert [line for line in asked if ">=" not in line and line not in own] == []
+    # Sobol(rng=) and boxplot(orientation=)
+    assert {"scipy>=1.15", "matplotlib>=3.10"} <= set(asked)
+
+
 def test_thorough_tier_runs_weekly():
     weekly = WORKFLOWS["thorough"]
     assert "schedule" in weekly[True]
@@ -72,7 +85,7 @@ def test_weekly_run_takes_the_newest_versions_on_three_systems():
 def test_book_is_built_as_the_tests_build_it():
     told = commands(WORKFLOWS["book"])
     assert "-c constraints.txt" in told
-    assert "sphinx -W --keep-going -c chapters/_book chapters build/book" in told
+    assert "sphinx -W --keep-going -q -c chapters/_book chapters build/book" in told
     for path in re.findall(r"\bchapters/[\w.]+", told):
         assert (ROOT / path).exists(), path
 

@@ -1,23 +1,30 @@
 """The book: Sphinx builds the course from the notebooks' stored outputs, offline.
 
-Run, in the root of the course:
-``python -m sphinx -W --keep-going -c chapters/_book chapters build/book``.
+Run, in the root of the course: ``python3 start.py book``. The printed editions (`editions.py`)
+set the tag ``print``: they leave out what is folded away in the book, and unfold the rest.
 """
 
 import json
 import posixpath
 import re
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from bs4 import BeautifulSoup
+
+import mathml
 from figure_texts import figure_texts
 from vendored import copy_mathjax
 
 project = "Multilevel models in Python"
 author = "the authors of the course"
 html_title = project
+version = tomllib.loads(
+    (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+)["project"]["version"]
 language = "en"
 
 extensions = ["myst_nb"]
@@ -31,7 +38,8 @@ myst_heading_anchors = 3
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["static"]
-html_css_files = ["book.css"]
+html_css_files = ["book.css", "print.css"]
+html_js_files = ["search.js"]
 html_favicon = "static/favicon.svg"
 html_copy_source = True
 html_show_sphinx = False
@@ -47,21 +55,45 @@ html_theme_options = {
 }
 
 # MathJax comes with a Python package and is copied into the book: no page fetches anything.
+html_math_renderer = "mathjax"
 mathjax_path = "mathjax/tex-chtml-full.js"
 mathjax3_config = {"options": {"enableMenu": False}}
 
 
+# The EPUB: formulas are MathML there, so that nothing has to run.
+epub_title = project
+epub_author = author
+epub_copyright = "text: CC BY 4.0, code: MIT"
+epub_description = "A course on multilevel (mixed-effects) models in Python, on real data"
+epub_identifier = "multilevel-models-in-python"
+epub_scheme = "course"
+epub_basename = "course"
+epub_show_urls = "no"
+epub_tocscope = "includehidden"
+epub_css_files = ["handout.css"]
+epub_exclude_files = ["_static/book.css", "_static/print.css", "_static/search.js"]
+epub_theme_options = {"relbar1": False, "footer": False}
+
+
 def add_mathjax(app, exception):
     """Put MathJax where `mathjax_path` says."""
-    if exception is None and app.builder.format == "html":
+    if (
+        exception is None
+        and app.builder.format == "html"
+        and app.config.html_math_renderer == "mathjax"
+    ):
         copy_mathjax(Path(app.outdir, "_static", "mathjax"))
 
 
 # A link to a cell of a notebook as JupyterLab understands it, for example
 # 03_random_slope_model.ipynb#cell-id=nested. In the book it leads to an anchor before the cell.
 CELL_LINK = re.compile(r"\]\(([^()\s]*)\.ipynb#cell-id=([\w-]+)\)")
-# What a tag hides on a page of the book; a click shows it.
+# What a tag hides on a page of the book; a click shows it. Paper cannot be clicked.
+PRINTED = tags.has("print")  # noqa: F821 (Sphinx brings it)
 HIDDEN = {"proof": "hide-cell", "guess": "hide-output"}
+if PRINTED:
+    HIDDEN = {"proof": "remove-cell", "hide-input": "remove-input"}
+NOTE = re.compile(r"<details>\s*<summary>For lecturers.*?</details>", re.S)
 LECTURERS = re.compile(r"<details>(?=\s*<summary>For lecturers)")
 
 
@@ -119,20 +151,33 @@ def anchor(page, cell):
 
 def shown(cell):
     """Return a cell as the book shows it."""
-    tags = cell["metadata"].get("tags", [])
-    hidden = [HIDDEN[tag] for tag in tags if tag in HIDDEN]
+    own = cell["metadata"].get("tags", [])
+    hidden = [HIDDEN[tag] for tag in own if tag in HIDDEN]
     if hidden:
-        cell["metadata"]["tags"] = [*tags, *hidden]
+        kept = [tag for tag in own if not PRINTED or tag not in HIDDEN]
+        cell["metadata"]["tags"] = [*kept, *hidden]
     source = "".join(cell["source"])
     if cell["cell_type"] == "markdown" and source.startswith("For lecturers:"):
         note = source.removeprefix("For lecturers:").strip()
         source = f"<details>\n<summary>For lecturers</summary>\n\n{note}\n\n</details>"
+    if cell["cell_type"] == "markdown" and PRINTED:
+        source = NOTE.sub("", source).replace("<details>", "<details open>")
     cell["source"] = LECTURERS.sub('<details class="lecturers">', source)
     return cell
 
 
+def write_xhtml(app, pagename, templatename, context, doctree):
+    """Close every tag: readers of an EPUB show no page that is not XML."""
+    if app.builder.name == "epub" and "body" in context:
+        context["body"] = str(BeautifulSoup(context["body"], "html.parser"))
+
+
 def setup(app):
-    """Connect the two steps above."""
+    """Connect the steps above."""
+    mathml.add_renderer(app)
+    if PRINTED:  # the one page of the PDF has formulas that Sphinx does not see
+        app.set_html_assets_policy("always")
+    app.connect("html-page-context", write_xhtml)
     app.connect("source-read", prepare_page)
     app.connect("build-finished", add_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
 """The lectures: every chapter as reveal.js slides that need no network.
 
-``python chapters/_book/slides.py`` writes one page per chapter, and an index, into
-build/slides; ``python chapters/_book/slides.py FOLDER`` writes them elsewhere. Open a page in a
+``python3 start.py slides`` writes one page per chapter, and an index, into build/slides;
+``python3 start.py slides FOLDER`` writes them elsewhere. Open a page in a
 browser; S shows the speaker's notes, F fills the screen, ESC gives the overview.
 
 What is shown is taken from the stored notebooks by `extract`. How high a table is only a

@@ -178,8 +178,8 @@ EXERCISES = (
             Mistake(
                 lambda: expected_negative(public_with_all(), common_slope(schools("Public"))),
                 "too low. An expected number need not be a whole one, so do not round it. And "
-                "every school has its own standard error, estimated from the rows of the public "
-                "schools alone.",
+                "every school has its own standard error, estimated from the public schools "
+                "alone.",
             ),
             Mistake(
                 lambda: len(schools("Public")) - expected_negative(schools("Public")),

@@ -1,17 +1,27 @@
-"""The session: find an exercise by its id, check an answer, show what has been answered."""
+"""The score: find an exercise by its id, check an answer, show what has been answered.
+
+In the learner's copy of the course, where `start.py` has put the file ``my_answers.json``, the
+score is kept in that file. Elsewhere it lasts as long as the session, and nothing is written.
+"""
 
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import pkgutil
 import re
+import warnings
+from pathlib import Path
 
 import pandas as pd
 
-from course_lib.errors import course_error, suggestion
+from course_lib.errors import CourseError, course_error, suggestion
 from course_lib.exercises.checker import Exercise, Verdict, judge
 
 __all__ = ["check", "progress"]
+
+ANSWERS = "my_answers.json"  # in the working directory: that of the notebook
 
 
 def chapters_with_exercises() -> list[int]:
@@ -59,16 +69,55 @@ def find_exercise(exercise: object) -> Exercise:
     return there[name]
 
 
-# What was answered since the kernel started: id -> (right?, number of answers).
-session: dict[str, tuple[bool, int]] = {}
+Score = dict[str, tuple[bool, int]]  # id -> (right?, number of answers)
+session: Score = {}  # what was answered since the kernel started
+
+
+def kept() -> Score:
+    """Return the score that the learner's copy keeps; elsewhere, that of the session.
+
+    Raises
+    ------
+    CourseError
+        If the file cannot be read, or holds something else.
+    """
+    try:
+        text = Path(ANSWERS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return session
+    except (OSError, ValueError) as error:
+        raise unreadable(error) from None
+    try:
+        entries = json.loads(text)
+        return {name: (bool(e["right"]), int(e["tries"])) for name, e in entries.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise unreadable(repr(text[:40])) from None
+
+
+def unreadable(got: object) -> CourseError:
+    """Return the error of a file of answers that cannot be used."""
+    advice = "Write {} into it and check your answers again; they still stand in the chapters."
+    return course_error(ANSWERS, "must hold what `check` has written", got, advice)
+
+
+def keep(score: Score) -> None:
+    """Write the score into the learner's copy, as a whole or not at all."""
+    entries = {name: {"right": right, "tries": tries} for name, (right, tries) in score.items()}
+    half = Path(f".{ANSWERS}.{os.getpid()}")  # two chapters may be open
+    half.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    half.replace(ANSWERS)
 
 
 def record(verdict: Verdict) -> None:
     """Count an answer. A right one stays: cells are run again, and hints are tried out."""
-    right, tries = session.get(verdict.exercise, (False, 0))
+    score = kept()
+    before = score.get(verdict.exercise, (False, 0))
+    right, tries = before
     if not right:
         answered = verdict.correct is not None
-        session[verdict.exercise] = (bool(verdict.correct), tries + answered)
+        score[verdict.exercise] = (bool(verdict.correct), tries + answered)
+    if score is not session and score.get(verdict.exercise) != before:
+        keep(score)
 
 
 def check(exercise: str, answer: object) -> Verdict:
@@ -91,6 +140,11 @@ def check(exercise: str, answer: object) -> Verdict:
     CourseError
         If there is no such exercise. No answer raises.
 
+    Warns
+    -----
+    UserWarning
+        If the learner's copy cannot keep the answer.
+
     Examples
     --------
     >>> check("1.1", ...)
@@ -101,16 +155,19 @@ def check(exercise: str, answer: object) -> Verdict:
     progress : What has been answered so far.
     """
     verdict = judge(find_exercise(exercise), answer)
-    record(verdict)
+    try:
+        record(verdict)
+    except (CourseError, OSError) as error:
+        warnings.warn(f"This answer was checked, but not kept. {error}", stacklevel=2)
     return verdict
 
 
 def progress() -> pd.DataFrame:
-    """Show what has been answered in this notebook since its kernel started.
+    """Show what has been answered, for all exercises of the course.
 
-    All exercises of the chapters that were begun are listed, so that the table also shows
-    what is left of them; chapters without any `check` so far are not. A new session begins
-    with an empty table: nothing is written to a file.
+    In the learner's copy of the course (the folder ``my_course``) that is what was answered in
+    any of its chapters, also before a restart. Elsewhere, also in the solutions, it is what was
+    answered since the kernel started, and nothing is written to a file.
 
     Returns
     -------
@@ -118,6 +175,11 @@ def progress() -> pd.DataFrame:
         One row per exercise, in the order of the course: ``chapter`` (number), ``exercise``
         (id), ``state`` ("right", "not yet" or "not answered") and ``tries`` (answers given
         up to the first right one). A right answer stays right.
+
+    Raises
+    ------
+    CourseError
+        If the file that keeps the answers cannot be read.
 
     Examples
     --------
@@ -128,11 +190,10 @@ def progress() -> pd.DataFrame:
     --------
     check : Answer an exercise.
     """
-    rows = []
-    for chapter in sorted({int(name.split(".")[0]) for name in session}):
+    score, rows = kept(), []
+    for chapter in chapters_with_exercises():
         for exercise in exercises_of(chapter):
-            right, tries = session.get(exercise.id, (False, 0))
+            right, tries = score.get(exercise.id, (False, 0))
             state = "right" if right else "not yet" if tries else "not answered"
             rows.append((chapter, exercise.id, state, tries))
-    table = pd.DataFrame(rows, columns=["chapter", "exercise", "state", "tries"])
-    return table.astype({"chapter": int, "exercise": str, "state": str, "tries": int})
+    return pd.DataFrame(rows, columns=["chapter", "exercise", "state", "tries"])

@@ -37,6 +37,7 @@ from course_lib.mixed.result import lmer
 from course_lib.reshape import own_slopes, within_between
 from course_lib.simulate import GrowthDesign, simulate_growth
 
+scores = sys.modules["course_lib.exercises.progress"]  # the door shows a function of that name
 RIGHT = 12.3456
 NUMBER = Exercise(
     id="98.1",
@@ -115,6 +116,8 @@ def fresh_session(monkeypatch):
     module = types.ModuleType("course_lib.exercises.chapter_98")
     module.EXERCISES = EVERY
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    chapters = [*chapters_with_exercises(), 98]
+    monkeypatch.setattr(scores, "chapters_with_exercises", lambda: chapters)
     session.clear()
 
 
@@ -393,10 +396,15 @@ def test_verdict_shows_as_text_and_as_markdown():
     assert verdict._repr_markdown_() == "**Right:** The slope is per day."
 
 
-def test_progress_lists_all_exercises_of_a_chapter_that_was_begun():
+def test_progress_lists_all_exercises_of_the_course():
     for name, answer in (("98.10", "crossed"), ("98.1", 1.0), ("98.1", RIGHT), ("98.2", ...)):
         check(name, answer)
-    assert progress().to_numpy().tolist() == [
+    table = progress()
+    assert table["exercise"].tolist() == [
+        exercise.id for k in (*chapters_with_exercises(), 98) for exercise in exercises_of(k)
+    ]
+    assert (table[table["chapter"] < 98]["state"] == "not answered").all()
+    assert table[table["chapter"] == 98].to_numpy().tolist() == [
         [98, "98.1", "right", 2],
         [98, "98.2", "not answered", 0],
         [98, "98.3", "not answered", 0],
@@ -423,19 +431,12 @@ def test_right_answer_stays_right():
     assert state_of("98.1") == ["right", 1]
 
 
-def test_progress_of_several_chapters_is_in_the_order_of_the_course():
-    check("98.1", ...)
-    check("1.1", ...)
-    assert progress()["chapter"].unique().tolist() == [1, 98]
-    assert (progress()["state"] == "not answered").all()
-
-
-def test_progress_of_a_new_session_is_an_empty_table_of_the_same_types():
-    empty = progress()
-    assert list(empty.columns) == ["chapter", "exercise", "state", "tries"]
-    assert len(empty) == 0
-    check("98.1", ...)
-    assert (progress().dtypes == empty.dtypes).all()
+def test_progress_of_a_new_session_has_the_same_types():
+    fresh = progress()
+    assert list(fresh.columns) == ["chapter", "exercise", "state", "tries"]
+    assert (fresh["state"] == "not answered").all()
+    check("98.1", RIGHT)
+    assert (progress().dtypes == fresh.dtypes).all()
 
 
 def test_progress_shows_in_a_notebook_and_is_a_copy():
@@ -448,15 +449,94 @@ def test_progress_shows_in_a_notebook_and_is_a_copy():
 
 def test_import_loads_no_chapter():
     code = (
-        "import sys, course_lib.exercises as exercises; exercises.progress();"
+        "import sys, course_lib.exercises as exercises;"
         "print(sorted(name for name in sys.modules if 'exercises.chapter' in name));"
-        "exercises.check('1.1', ...); exercises.progress();"
+        "exercises.check('1.1', ...);"
         "print(sorted(name for name in sys.modules if 'exercises.chapter' in name))"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, text=True
     )
     assert run.stdout.split("\n")[:2] == ["[]", "['course_lib.exercises.chapter_01']"]
+
+
+# The learner's copy keeps the score.
+
+
+@pytest.fixture
+def my_course(tmp_path, monkeypatch):
+    """The working directory of a chapter in the learner's copy, as start.py makes it."""
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / scores.ANSWERS).write_text("{}\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def restart():
+    """What was answered since the kernel started is gone."""
+    session.clear()
+
+
+def test_answers_survive_a_restart_in_the_learners_copy(my_course):
+    for name, answer in (("98.1", 1.0), ("98.1", RIGHT), ("98.10", "crossed"), ("98.2", ...)):
+        check(name, answer)
+        restart()
+    assert state_of("98.1") == ["right", 2]
+    assert state_of("98.10") == ["not yet", 1]
+    assert state_of("98.2") == ["not answered", 0]
+    check("98.1", 1.0)
+    restart()
+    assert state_of("98.1") == ["right", 2]
+    assert [path.name for path in my_course.iterdir() if path.is_file()] == [scores.ANSWERS]
+
+
+def test_another_kernel_sees_what_was_answered(my_course):
+    check("1.1", 1.0)
+    code = (
+        "from course_lib.exercises import check, progress; check('2.1', 1.0);"
+        "print(*progress().query('tries > 0')['exercise'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert run.stdout.split() == ["1.1", "2.1"]
+    assert state_of("2.1") == ["not yet", 1]
+
+
+def test_solutions_do_not_count(my_course, monkeypatch):
+    monkeypatch.chdir(my_course / "solutions")
+    check("98.1", RIGHT)
+    assert state_of("98.1") == ["right", 1]
+    monkeypatch.chdir(my_course)
+    assert state_of("98.1") == ["not answered", 0]
+    assert list((my_course / "solutions").iterdir()) == []
+
+
+def test_elsewhere_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check("98.1", RIGHT)
+    assert list(tmp_path.iterdir()) == []
+    restart()
+    assert state_of("98.1") == ["not answered", 0]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"1.1": 3}', '{"1.1": {"right": 1}}', "7"])
+def test_damaged_answers_stop_no_check_and_are_left_alone(my_course, text):
+    (my_course / scores.ANSWERS).write_text(text, encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"not kept\. my_answers\.json: must hold .* again"):
+        assert check("98.1", RIGHT).correct
+    with pytest.raises(CourseError, match=r"my_answers\.json: must hold"):
+        progress()
+    assert (my_course / scores.ANSWERS).read_text(encoding="utf-8") == text
+
+
+def test_answers_that_cannot_be_written_stop_no_check(my_course, monkeypatch):
+    def full(self, target):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.warns(UserWarning, match="not kept.*no space left"):
+        assert check("98.1", RIGHT).correct
 
 
 @pytest.mark.parametrize(
@@ -472,7 +552,7 @@ def test_import_loads_no_chapter():
 def test_unknown_exercise_is_an_error_with_a_next_step(name, words):
     with pytest.raises(CourseError, match=words):
         check(name, 1.0)
-    assert len(progress()) == 0
+    assert progress()["tries"].sum() == 0
 
 
 def test_unknown_kind_is_an_error():
