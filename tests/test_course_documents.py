@@ -1,4 +1,4 @@
-"""Glossary, article map and teaching guide against the chapters that they speak of.
+"""Glossary, article map, teaching guide and concept questions against their chapters.
 
 The documents are plain Markdown. A link must lead to a file that exists, and its anchor to a
 heading there; slugs are made as GitHub and MyST make them. What the documents say about a
@@ -8,6 +8,7 @@ chapter (a term, a section, minutes) must be in that chapter.
 import inspect
 import json
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from course_lib import diagnostics
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS, LIBRARY = ROOT / "chapters", ROOT / "course_lib"
-DOCUMENTS = ("glossary.md", "article_map.md", "teaching.md")
+DOCUMENTS = ("glossary.md", "article_map.md", "teaching.md", "concept_questions.md")
 # A chapter has solutions under its name; a learner's copy of a chapter has none.
 NOTEBOOKS = sorted(
     path for path in CHAPTERS.glob("*.ipynb") if (CHAPTERS / "solutions" / path.name).exists()
@@ -170,7 +171,7 @@ def broken(name, number=None):
     return problems
 
 
-# All three documents.
+# All documents.
 
 
 @pytest.mark.parametrize("number", [None, *NUMBERS])
@@ -430,6 +431,55 @@ def test_timetable_names_sections_and_keeps_its_time(number, minutes):
             assert anchors(path).get(anchor) == text
 
 
+@pytest.fixture
+def slides_of(monkeypatch):
+    monkeypatch.syspath_prepend(str(CHAPTERS / "_book"))
+    yield __import__("extract").slides_of
+    sys.modules.pop("extract", None)
+
+
+def slides_shown(chapter_slides, row):
+    """Count the slides of the sections that a row of a timetable names."""
+    named = {text for text, _, _ in row}
+    return sum(
+        len(section) if section[0] in named else sum(heading in named for heading in section)
+        for section in chapter_slides
+    )
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_pace_is_that_of_the_slides(number, slides_of):
+    """The table of the pace is right to a quarter; how slides are taken may change a little."""
+    text = sections(document("teaching.md"), 2)["Pace"]
+    (told,) = re.findall(rf"^\| {number} \| (.+) \|$", text, flags=re.MULTILINE)
+    told = [int(word) for word in told.split(" | ")]
+    cells = json.loads(chapter(number).read_text(encoding="utf-8"))["cells"]
+    shown = [[plain(slide.heading) for slide in section] for section in slides_of(cells)]
+    for minutes, slides, seconds in ((90, *told[:2]), (45, *told[2:])):
+        rows = timetable(number, minutes)
+        counts = [slides_shown(shown, cell) for cell, _ in rows]
+        assert min(counts) > 0, "a row without a slide"
+        pace = 60 * sum(spent for _, spent in rows) / sum(counts)
+        assert sum(counts) == pytest.approx(slides, rel=0.25)
+        assert pace == pytest.approx(seconds, rel=0.25)
+
+
+def test_rubric_adds_up_to_100_points():
+    text = sections(document("teaching.md"), 2)["Project"]
+    points = [int(n) for n in re.findall(r"^\| [^|]+ \| (\d+) \|", text, flags=re.MULTILINE)]
+    assert len(points) >= 5
+    assert sum(points) == 100
+
+
+def test_syllabus_has_twelve_weeks_and_every_chapter():
+    text, _, reading = sections(document("teaching.md"), 2)["Twelve weeks"].partition("### ")
+    weeks = re.findall(r"^\| (\d+) (.+) \| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    assert [int(week) for week, *_ in weeks] == list(range(1, 13))
+    linked = {file for _, what, *_ in weeks for _, file, _ in links(what)}
+    assert linked >= {path.name for path in NOTEBOOKS}
+    assert len(re.findall(r"^\| \d+ \| ", reading, re.MULTILINE)) >= 10
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 def test_minutes_at_home_are_those_of_the_chapter(number):
     pattern = r"(\d+) minutes to read\b.*?(\d+) minutes to exercise"
@@ -452,6 +502,42 @@ def test_homework_and_questions(number):
     assert any(found[anchor].startswith(f"Exercise {number}.") for _, _, anchor in homework)
     questions = parts[f"Chapter {number}: questions that come"]
     assert 3 <= len(re.findall(r"^- \*\*.+[?.]\*\* \S", questions, re.MULTILINE)) <= 5
+
+
+# The concept questions.
+
+
+def concept_questions(number):
+    """Return (name, options, right letter, letters explained, section's file) of a chapter."""
+    parts = sections(document("concept_questions.md"), 2)
+    ((_, text),) = [part for part in parts.items() if part[0].startswith(f"Chapter {number}. ")]
+    found = []
+    for piece in text.split("**Question ")[1:]:
+        asked, answer = piece.split("<details><summary>Answer</summary>\n\n")
+        assert answer.rstrip().endswith("</details>")
+        options = re.findall(r"^- \*\*([A-D])\.\*\* \S", asked, re.MULTILINE)
+        right = re.match(r"\*\*([A-D])\*\* is right\. \S", answer)
+        wrong = re.findall(r"^- ([A-D]): \S", answer, re.MULTILINE)
+        ((_, file, _),) = links(answer)
+        found.append((piece.partition(".")[0], options, right and right[1], wrong, file))
+    return found
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_concept_questions_say_what_is_behind_each_letter(number):
+    found = concept_questions(number)
+    assert [name for name, *_ in found] == [f"{number}{k}" for k in "abcde"[: len(found)]]
+    assert 4 <= len(found) <= 5
+    for name, options, right, wrong, file in found:
+        assert options == list("ABCD"), name
+        assert sorted([right, *wrong]) == options, name
+        assert file == chapter(number).name, name
+
+
+def test_right_answers_are_spread_over_the_letters():
+    right = [letter for number in NUMBERS for _, _, letter, _, _ in concept_questions(number)]
+    assert all(right.count(letter) >= len(right) / 6 for letter in "ABCD")
+    assert all(len(set(right[i : i + 3])) > 1 for i in range(len(right) - 2))
 
 
 # The readers above, on text small enough to check by eye.

@@ -25,7 +25,13 @@ HANDED_OUT = (
     "course_lib",
     "data",
 )
-FOR_LECTURERS = ("chapters/solutions", "chapters/teaching.md", "chapters/serving.md")
+FOR_LECTURERS = (
+    "chapters/solutions",
+    "chapters/teaching.md",
+    "chapters/serving.md",
+    "chapters/concept_questions.md",
+    "chapters/_book/cheat_sheet.html",
+)
 MADE = ("__pycache__", ".ipynb_checkpoints", "*.egg-info")  # by programs, in passing
 BOX = re.compile(
     r"<details[^>]*>\s*<summary>For lecturers.*?</summary>.*?</details>[^\S\n]*\n*", re.S
