@@ -30,7 +30,6 @@ FOR_LECTURERS = (
     "chapters/teaching.md",
     "chapters/serving.md",
     "chapters/concept_questions.md",
-    "chapters/_book/cheat_sheet.html",
 )
 MADE = ("__pycache__", ".ipynb_checkpoints", "*.egg-info")  # by programs, in passing
 BOX = re.compile(
