@@ -244,6 +244,7 @@ def own_lines(data: pd.DataFrame, y: str, x: str, group: str) -> pd.DataFrame:
     """
     data = check_dataframe("data", data)
     check_no_missing("group", data, [group])
+    check_labels("group", data, [group])
     check_numeric("y", data, [y])
     check_numeric("x", data, [x])
     keys = data[group]

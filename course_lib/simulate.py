@@ -399,7 +399,7 @@ def simulate_panels(
     """
     _check_design(design, RandomSlopeDesign)
     check_rng("rng", rng)
-    leak = check_finite("leak", leak).item()
+    leak = check_number("leak", leak)
     n_panels = check_count("n_panels", n_panels)
     groups = (n_panels, design.n_groups, 1)
     own = _random_effects(math.prod(groups), design.cov_re, rng)

@@ -8,7 +8,7 @@ import pytest
 from course_lib import compare_models, lmer, load
 from course_lib.errors import CourseError, check_count, check_flag, check_list, check_number
 from course_lib.explain import counterfactual, partial_dependence_frame
-from course_lib.plots import effect_plot, interval_plot, residual_plot, spaghetti
+from course_lib.plots import interval_plot, residual_plot, spaghetti
 from course_lib.reshape import encode_levels, flatten_nested, to_long, within_between
 
 DATA = pd.DataFrame({"g": np.arange(24) // 4, "t": np.arange(24) % 4, "k": list("abc") * 8})
@@ -67,9 +67,6 @@ def test_a_flag_is_true_or_false(ax, flag):
 def test_what_is_no_pair(ax, pair):
     with pytest.raises(CourseError, match="band: must be a list"):
         interval_plot(DATA, "g", ax, estimate="x", band=pair)
-    if pair is not None:
-        with pytest.raises(CourseError, match="band: must be a list"):
-            effect_plot(DATA, "t", ax, estimate="y", band=pair)
 
 
 @pytest.mark.parametrize("number", ["1", None, np.nan, True, [1.0], 1j, pd.NA, 10**400])

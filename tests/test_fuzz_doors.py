@@ -49,11 +49,18 @@ CURVES = pd.DataFrame(
 TABLE = FIT.fixed_table().rename(columns=str)
 EFFECTS = pd.DataFrame({"t": [0, 1, 2] * 2, "arm": list("aaabbb"), "estimate": np.arange(6.0)})
 EFFECTS = EFFECTS.assign(lower=EFFECTS.estimate - 1, upper=EFFECTS.estimate + 1)
+GAP = pd.DataFrame({"term": ["x"], "fe": 1.0, "fe_se": 0.2, "re": 1.3, "re_se": 0.1})
+PANEL_DESIGN = simulate.RandomSlopeDesign(n_groups=4, n_per_group=5)
+PANELS = simulate.simulate_panels(PANEL_DESIGN, 2, np.random.default_rng(2))
 COEF, MODES = SLOPES.coef()["g"], SLOPES.random_effects["g"]
 
 
 def new_ax():
     return plt.figure().add_subplot()
+
+
+def new_axes():
+    return plt.figure().subplots(1, 2)
 
 
 def modes(fit):
@@ -104,7 +111,6 @@ CALLS = {
     "caterpillar": {"table": TABLE, "ax": new_ax},
     "covariance_ellipse": {"cov": SLOPES.cov_re["g"], "ax": new_ax, "x": "Intercept", "y": "t"},
     "envelope_plot": {"band": CURVES, "ax": new_ax},
-    "effect_plot": {"data": EFFECTS, "x": "t", "ax": new_ax, "by": "arm"},
     "interval_plot": {"data": EFFECTS, "name": "t", "ax": new_ax, "by": "arm"},
     "level_slopes": {
         "data": DATA,
@@ -114,6 +120,25 @@ CALLS = {
         "params": {"Intercept": 1.0, "x_within": 1.0, "x_between": 2.0},
         "ax": new_ax,
     },
+    "gap_plot": {"table": GAP, "term": "x", "axes": new_axes},
+    "label_plot": {"data": DATA, "outer": "g", "inner": "k", "ax": new_ax},
+    "memory_plot": {"residuals": FIT.resid, "groups": DATA["g"], "ax": new_ax},
+    "related_plot": {"x": DATA["x"], "groups": DATA["g"], "effects": MODES["t"], "ax": new_ax},
+    "spread_plot": {"x": DATA["x"], "y": FIT.resid, "ax": new_ax, "within": DATA["g"]},
+    "trend_plot": {"x": DATA["x"], "y": FIT.resid, "ax": new_ax, "within": DATA["g"]},
+    "within_between_plot": {
+        "data": DATA,
+        "x": "x",
+        "y": "y",
+        "group": "g",
+        "ax": new_ax,
+        "slopes": {"within": 1.0, "between": 2.0, "pooled": 1.5},
+    },
+    "own_lines": {"data": DATA, "y": "y", "x": "t", "group": "g"},
+    "own_slopes": {"data": DATA, "y": "y", "x": "t", "group": "g"},
+    "fit_panels": {"x": PANELS[0], "y": PANELS[1]},
+    "simulate_fault": {"fault": "curve", "rng": generator, "n_groups": 3, "n_per_group": 4},
+    "simulate_panels": {"design": PANEL_DESIGN, "n_panels": 2, "rng": generator},
     "missingness_map": {"data": DATA, "levels": "g", "ax": new_ax},
     "shrinkage_plot": {
         "own": COEF,

@@ -10,7 +10,6 @@ from course_lib.plots.assumptions import (
 from course_lib.plots.estimates import (
     caterpillar,
     covariance_ellipse,
-    effect_plot,
     interval_plot,
     qq_plot,
     residual_plot,
@@ -30,7 +29,6 @@ __all__ = [
     "COLOUR",
     "caterpillar",
     "covariance_ellipse",
-    "effect_plot",
     "envelope_plot",
     "gap_plot",
     "interval_plot",

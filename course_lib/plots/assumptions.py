@@ -9,10 +9,17 @@ from numpy.typing import ArrayLike
 from pandas import DataFrame, Series
 from scipy.special import ndtri
 
-from course_lib.errors import check_finite, check_numeric, check_type, course_error
+from course_lib.errors import (
+    check_finite,
+    check_labels,
+    check_numeric,
+    check_type,
+    course_error,
+)
 from course_lib.plots.style import (
     COLOUR,
     check_ax,
+    check_colour,
     check_table,
     draw_marked,
     label_axes,
@@ -74,6 +81,7 @@ def trend_plot(
     memory_plot : Each residual against the one before it.
     """
     check_ax(ax)
+    check_colour(colour)
     points = _points(ax, x, y, within, colour)
     means = points.groupby(_neighbours(points["x"])).mean()
     ax.plot(means["x"], means["y"], color="black", linewidth=3)
@@ -128,6 +136,7 @@ def spread_plot(
     trend_plot : Whether the points have a curve.
     """
     check_ax(ax)
+    check_colour(colour)
     points = _points(ax, x, y, within, colour)
     points["square"] = points["y"] ** 2
     parts = points.groupby(_neighbours(points["x"])).mean()
@@ -177,6 +186,7 @@ def memory_plot(
     trend_plot : Whether residuals have a curve.
     """
     check_ax(ax)
+    check_colour(colour)
     rows = _matched("residuals", {"y": residuals, "group": groups})
     check_numeric("residuals", rows, ["y"])
     before = rows.groupby("group", observed=True)["y"].shift()
@@ -232,6 +242,7 @@ def related_plot(
     trend_plot : Whether residuals have a curve.
     """
     check_ax(ax)
+    check_colour(colour)
     advice = 'Pass a column of a table of fit.random_effects, such as ["Intercept"].'
     check_type("effects", effects, Series, "must be a Series indexed by group", advice)
     rows = _matched("x", {"x": x, "group": groups})
@@ -291,6 +302,7 @@ def envelope_plot(
     trend_plot : Whether residuals have a curve.
     """
     check_ax(ax)
+    check_colour(colour)
     check_table("band", band, ["observed", "median", "lower_all", "upper_all"])
     n = len(band)
     places = {"rank": np.arange(1, n + 1), "normal quantile": ndtri((np.arange(n) + 0.5) / n)}
@@ -317,12 +329,18 @@ def envelope_plot(
 
 def _matched(argument: str, columns: dict[str, ArrayLike]) -> DataFrame:
     """Put columns side by side; Series are matched by their index."""
+    rule = "must be columns of the same rows"
+    advice = "Take columns of one data frame, and fit.resid."
     try:
-        table = DataFrame(columns)
+        flat = [name for name, column in columns.items() if np.ndim(column) == 1]
+        table = DataFrame(columns) if len(flat) == len(columns) else None
     except ValueError as error:
-        rule = "must be columns of the same rows"
-        advice = "Take columns of one data frame, and fit.resid."
         raise course_error(argument, rule, str(error), advice) from None
+    if table is None:
+        odd = next(name for name in columns if name not in flat)
+        raise course_error(argument, rule, f"{odd} = {columns[odd]!r:.60}", advice)
+    if "group" in columns:
+        check_labels(argument, table, ["group"])
     return table
 
 

@@ -37,6 +37,7 @@ from course_lib.plots.style import (
     by_category,
     check_ax,
     check_band,
+    check_colour,
     check_few,
     check_known,
     check_pair,
@@ -55,7 +56,6 @@ from course_lib.plots.style import (
 __all__ = [
     "caterpillar",
     "covariance_ellipse",
-    "effect_plot",
     "interval_plot",
     "qq_plot",
     "residual_plot",
@@ -124,6 +124,7 @@ def caterpillar(
     course_lib.reshape.own_slopes : Makes such a table.
     """
     check_ax(ax)
+    check_colour(colour)
     check_table("table", table, ["estimate", "lower", "upper"])
     check_band("chance", chance, len(table))
     reference = check_number("reference", reference)
@@ -525,6 +526,7 @@ def qq_plot(
     envelope_plot : Such a plot with a band that says how far it may stray.
     """
     check_ax(ax, units)
+    check_colour(colour)
     rows_by_group(data, column, column)
     values = np.sort(data[column].dropna())
     intercept, slope = check_pair("line", line)
@@ -532,69 +534,3 @@ def qq_plot(
     ax.axline((0, intercept), slope=slope, color="0.3", linestyle="--", linewidth=1)
     ax.plot(quantiles, values, "o", color=colour, ms=4, alpha=0.75)
     return label_axes(ax, "normal quantile", column, units)
-
-
-def effect_plot(
-    data: DataFrame,
-    x: str,
-    ax: Axes,
-    by: str | None = None,
-    estimate: str = "estimate",
-    band: tuple[str, str] | None = ("lower", "upper"),
-    units: Units = None,
-) -> Axes:
-    """Draw predictions over x as one line per category of `by`, with their band.
-
-    Parameters
-    ----------
-    data : DataFrame
-        One row per prediction.
-    x : str
-        Numeric column, along which the lines run.
-    ax : Axes
-        What to draw into.
-    by : str, optional
-        Column of at most 10 categories.
-    estimate : str
-        Column of the predictions.
-    band : tuple of str, optional
-        Columns of the lower and the upper limit; None draws none.
-    units : dict, optional
-        Unit of a column, for its label: ``{"Reaction": "ms"}`` writes "Reaction (ms)".
-
-    Returns
-    -------
-    Axes
-        `ax`.
-
-    Raises
-    ------
-    CourseError
-        Before anything is drawn: if a column is missing, not numeric or infinite, no point is
-        observed, a category is missing, there are more than 10, `ax` is no Axes, or `units` no
-        dict.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt
-    >>> line = DataFrame({"age": [1.0, 2.0], "estimate": [3.0, 4.0]})
-    >>> effect_plot(line, "age", plt.figure().add_subplot(), band=None).get_ylabel()
-    'estimate'
-
-    See Also
-    --------
-    interval_plot : Estimates that lie on no numeric scale.
-    """
-    check_ax(ax, units)
-    groups = rows_by_group(data, x, estimate, by)
-    check_few("by", groups, "Draw fewer.")
-    band = None if band is None else check_list("band", band, 2)
-    check_numeric("data", data, band or [])
-    for k, (name, rows) in enumerate(groups.items()):
-        if band is not None:
-            limits = rows[band[0]], rows[band[1]]
-            ax.fill_between(rows[x], *limits, color=COLOURS[k], alpha=0.2, linewidth=0)
-        ax.plot(rows[x], rows[estimate], ls=DASHES[k], color=COLOURS[k], label=entry(name))
-    if by is not None:
-        legend_beside(ax, by)
-    return label_axes(ax, x, estimate, units)

@@ -37,6 +37,7 @@ from course_lib.plots.style import (
     MOST,
     Units,
     check_ax,
+    check_colour,
     check_few,
     check_known,
     check_lines,
@@ -430,7 +431,9 @@ def label_plot(
     course_lib.reshape.encode_levels : Make unique labels.
     """
     check_ax(ax)
+    check_colour(colour)
     check_no_missing("data", check_dataframe("data", data), [outer, inner])
+    check_labels("data", data, [outer, inner])
     rows, outer_labels = pd.factorize(data[outer], sort=True)
     columns, inner_labels = pd.factorize(data[inner], sort=True)
     if len(outer_labels) > MOST:

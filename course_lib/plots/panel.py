@@ -10,7 +10,10 @@ from pandas import DataFrame
 
 from course_lib.errors import (
     check_finite,
+    check_flag,
+    check_labels,
     check_no_missing,
+    check_number,
     check_type,
     course_error,
     listing,
@@ -90,13 +93,17 @@ def within_between_plot(
     check_ax(ax)
     check_table("data", data, [x, y])
     check_no_missing("data", data, [group])
+    check_labels("data", data, [group])
+    if x == y:
+        raise course_error("y", "must be another column than x", y, "Name two columns.")
     check_type("slopes", slopes, Mapping, "must be a dict", "Write slopes={'within': 1.0}.")
     for name in slopes:
         if name not in _LINES:
             rule = f"must be named {listing(_LINES)}"
             raise course_error("slopes", rule, repr(name), suggestion(name, _LINES))
     values = check_finite("slopes", list(slopes.values()))
-    theta = check_finite("theta", theta).item()
+    theta = check_number("theta", theta)
+    labels = check_flag("labels", labels)
     if not 0 <= theta <= 1:
         raise course_error("theta", "must be between 0 and 1", theta, "Try theta=0.5.")
     keys = data[group].to_numpy()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.legend import Legend
 from matplotlib.typing import ColorType
 from pandas import DataFrame, Series
@@ -152,6 +153,15 @@ def check_ax(ax: object, units: object = None) -> None:
     advice = "Make one: figure, ax = matplotlib.pyplot.subplots()."
     check_type("ax", ax, Axes, "must be a matplotlib Axes", advice)
     check_units(units)
+
+
+def check_colour(colour: object) -> None:
+    """Raise unless `colour` is one colour that Matplotlib knows."""
+    try:
+        to_rgba(colour)
+    except (TypeError, ValueError):
+        advice = "Try colour='black', or course_lib.plots.COLOUR['fault']."
+        raise course_error("colour", "must be a colour", f"{colour!r:.60}", advice) from None
 
 
 def check_few(argument: str, groups: Collection, advice: str) -> None:

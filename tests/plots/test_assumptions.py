@@ -163,3 +163,17 @@ def test_envelope_of_bad_input_is_refused(band, ax):
     with pytest.raises(CourseError, match="band: .*'median'"):
         envelope_plot(band.drop(columns="median"), ax)
     assert not ax.lines
+
+
+@pytest.mark.parametrize("colour", ["nope", 3, None, [1.0], {"a": 1}])
+def test_what_is_no_colour(colour, ax):
+    with pytest.raises(CourseError, match="colour: must be a colour"):
+        trend_plot([1.0, 2.0, 3.0], [1.0, 0.0, 1.0], ax, colour=colour)
+    assert not ax.lines
+
+
+@pytest.mark.parametrize("x", [3, "ab", {1.0, 2.0}, np.ones((2, 2))])
+def test_what_is_no_column(x, ax):
+    with pytest.raises(CourseError, match="x: must be columns of the same rows; got x = "):
+        trend_plot(x, [1.0, 2.0], ax)
+    assert not ax.lines

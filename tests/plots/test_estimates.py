@@ -11,7 +11,6 @@ from course_lib.plots import COLOUR
 from course_lib.plots.estimates import (
     caterpillar,
     covariance_ellipse,
-    effect_plot,
     interval_plot,
     qq_plot,
     residual_plot,
@@ -403,59 +402,4 @@ def test_residual_and_qq_bad_input(residuals, ax):
         qq_plot(residuals, "resid", ax, line=3)
     with pytest.raises(CourseError, match="line: must be finite"):
         qq_plot(residuals, "resid", ax, line=(0, np.inf))
-    assert not ax.lines
-
-
-# effect_plot
-
-
-@pytest.fixture
-def effects():
-    return pd.DataFrame(
-        {
-            "age": [14, 8, 8, 14],
-            "sex": ["f", "f", "m", "m"],
-            "estimate": [24.0, 21.0, 22.5, 27.0],
-            "lower": [23.0, 20.0, 21.5, 26.0],
-            "upper": [25.0, 22.0, 23.5, 28.0],
-        }
-    )
-
-
-def test_effect_plot_lines_and_bands(effects, ax):
-    units = {"age": "year", "estimate": "mm"}
-    assert effect_plot(effects, "age", ax, by="sex", units=units) is ax
-    girls, boys = ax.lines
-    assert drawn(girls) == [[8, 14], [21, 24]]  # sorted by age
-    assert drawn(boys) == [[8, 14], [22.5, 27]]
-    assert girls.get_linestyle() != boys.get_linestyle()
-    corners = ax.collections[0].get_paths()[0].vertices.tolist()
-    assert {tuple(corner) for corner in corners} == {(8, 20), (8, 22), (14, 23), (14, 25)}
-    assert same_color(ax.collections[1].get_facecolor()[0][:3], boys.get_color())
-    assert texts(ax.get_legend()) == ["f", "m"]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("age (year)", "estimate (mm)")
-
-
-def test_effect_plot_of_one_line_without_a_band(effects, ax):
-    effect_plot(effects.iloc[:2], "age", ax, estimate="lower", band=None)
-    assert drawn(ax.lines[0]) == [[8, 14], [20, 23]]
-    assert len(ax.collections) == 0
-    assert ax.get_legend() is None
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "message"),
-    [
-        ({}, {"x": "Age"}, "Perhaps you want 'age'"),
-        ({}, {"by": "gender"}, "'gender', which is not one"),
-        ({}, {"band": ("lo", "hi")}, "'lo', which is not one"),
-        ({"upper": "high"}, {}, "must name numeric columns"),
-        ({"sex": [None, "f", "m", "m"]}, {"by": "sex"}, "1 of 4 missing in 'sex'"),
-        ({}, {"units": ["year"]}, "units: must be a dict"),
-        ({}, {"ax": 3}, "ax: must be a matplotlib Axes; got a int"),
-    ],
-)
-def test_effect_plot_bad_input(effects, ax, change, arguments, message):
-    with pytest.raises(CourseError, match=message):
-        effect_plot(effects.assign(**change), **{"x": "age", "ax": ax, **arguments})
     assert not ax.lines

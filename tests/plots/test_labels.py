@@ -156,14 +156,6 @@ def test_covariance_ellipse_residual_plot_and_qq_plot(data, ax):
     ax.figure.canvas.draw()
 
 
-def test_effect_plot(data, ax):
-    plots.effect_plot(data, "$x^$", ax, by="$g$", estimate="_y_$u$", units=UNITS)
-    assert entries(ax.get_legend()) == sorted(NAMES)
-    assert shown(ax.get_legend().get_title()) == "$g$"
-    assert labels(ax) == LABELS
-    ax.figure.canvas.draw()
-
-
 @pytest.mark.parametrize("dtype", ["category", "string", object])
 def test_the_type_of_the_group_column_changes_no_entry(data, dtype, ax):
     plots.spaghetti(data.astype({"$g$": dtype}), *COLUMNS, ax, highlight=NAMES, mean=False)
