@@ -32,18 +32,65 @@ def kinds(section):
     return [[kind for kind, _ in slide.parts] for slide in section]
 
 
-def test_the_question_stands_alone_and_the_rest_is_spoken(slides_of):
+def test_the_question_is_shown_with_what_leads_to_it_and_the_rest_is_spoken(slides_of):
     [[slide]] = slides_of([QUESTION])
     assert slide.heading == "Levels"
-    assert slide.parts == [("text", "Do they differ in level?")]
+    assert slide.parts == [("text", "People differ. Do they differ in level?")]
     assert "Look at the table." in slide.notes[0]
+    long = " ".join(["word"] * 48)
+    [[slide]] = slides_of([text(f"## Levels\n\nA {long}. So? Do they differ? By {long}?")])
+    assert slide.parts == [("text", "So? Do they differ?")]
+
+
+def test_a_sentence_that_asks_nothing_is_no_slide(slides_of):
+    [section] = slides_of([text("## Levels\n\nPeople differ."), code("f()", "<table>")])
+    assert kinds(section) == [["text", "code", "output", "alt"]]
+    [section] = slides_of([text("## Levels\n\nThe next cell runs."), code("f()", "<table>")])
+    assert kinds(section) == [["code", "output", "alt"]]
+    assert slides_of([text("## Levels\n\nPeople differ.")]) == []
+
+
+def test_a_printed_line_is_a_slide_only_with_a_conclusion(slides_of):
+    printed = code("print(1)", "1", kind="text/plain")
+    [section] = slides_of([QUESTION, code("f()", "<table>"), printed])
+    assert len(section) == 1
+    found = text("**One is the number of the groups that we found.**")
+    [section] = slides_of([QUESTION, code("f()", "<table>"), printed, found])
+    assert kinds(section)[1] == ["code", "output", "alt", "conclusion"]
+
+
+def test_what_a_conclusion_stands_below_makes_room(slides_of):
+    found = text("**" + " ".join(["word"] * 47) + ".**")
+    [section] = slides_of([QUESTION, code("f()", "<table>" + "<tr>" * 10), found])
+    assert kinds(section)[-1] == ["output", "alt", "conclusion"]
+    [section] = slides_of([QUESTION, code("f()", "<table>"), found])
+    assert kinds(section) == [["code", "output", "alt", "conclusion"]]
+
+
+def test_an_exercise_is_shown_whole(slides_of):
+    choices = "Which one?\n\n- **A** this\n- **B** that"
+    cells = [text("## Exercises\n\nRun."), text(f"### Exercise 1.4\n\n{choices}")]
+    [[slide]] = slides_of([*cells, code("check('1.4', answer)", "<b>")])
+    assert slide.parts == [("exercise", choices)]
+    [[slide]] = slides_of([*cells, code("table", "<table>")])
+    assert slide.kinds() == ["exercise", "output", "alt"]
+
+
+def test_tables_of_the_text_are_shown_if_a_room_can_read_them(slides_of):
+    table = "| a | b |\n|---|---|\n| 1 | 2 |"
+    [[slide]] = slides_of([text(f"## Levels\n\nDo they differ?\n\n{table}")])
+    assert slide.parts[1] == ("table", table)
+    long = table + "\n| 1 | 2 |" * 9
+    [[slide]] = slides_of([text(f"## Levels\n\nDo they differ?\n\n{long}")])
+    assert slide.kinds() == ["text"]
 
 
 def test_a_table_comes_with_its_short_code_and_its_conclusion(slides_of):
-    found = text("Their means differ. **Yes, they differ by a lot.** More on that below.")
+    answer = "Yes, they differ by a lot in both years."
+    found = text(f"Their means differ. **{answer}** More on that below. **Two words**")
     [section] = slides_of([QUESTION, code("fit.table()", "<table>"), found])
     assert kinds(section) == [["text", "code", "output", "alt", "conclusion"]]
-    assert section[0].parts[-1] == ("conclusion", "Yes, they differ by a lot.")
+    assert section[0].parts[-1] == ("conclusion", answer)
     [section] = slides_of([QUESTION, code("fit.table()", "<tr>" * 12)])
     assert kinds(section) == [["text"], ["code", "output", "alt"]]
 
@@ -74,10 +121,12 @@ def test_long_or_wide_code_is_left_out(slides_of, source):
     assert "code" not in sum(kinds(section), [])
 
 
-def test_a_list_is_spread_over_slides_of_fifty_words(slides_of):
-    items = "\n".join("- " + " ".join(["word"] * 20) for _ in range(5))
+def test_a_list_is_spread_over_slides_and_the_aims_fill_one(slides_of):
+    items = "\n".join("- " + " ".join(["word"] * 40) for _ in range(5))
     [section] = slides_of([text(f"## Summary\n\n{items}")])
     assert [content.count("- ") for slide in section for _, content in slide.parts] == [2, 2, 1]
+    [section] = slides_of([text(f"## What you will be able to do\n\n{items}")])
+    assert [content.count("- ") for slide in section for _, content in slide.parts] == [2]
 
 
 def test_notes_for_lecturers_come_first(slides_of):
@@ -90,8 +139,11 @@ def test_boxes_are_spoken_and_formulas_are_shown(slides_of):
     inside = "**This bold sentence is not a conclusion.**"
     box = f"<details><summary>Small print: ties</summary>\n\n{inside}\n</details>"
     [section] = slides_of([QUESTION, text(f"It is so:\n\n$$y = x$$\n\n{box}")])
-    assert section[1].parts == [("formula", "$$y = x$$")]
-    assert "*Small print: ties.*" in section[1].notes[0]
+    assert kinds(section) == [["text", "text", "formula"]]
+    assert section[0].parts[1:] == [("text", "It is so:"), ("formula", "$$y = x$$")]
+    assert "*Small print: ties.*" in section[0].notes[1]
+    [section] = slides_of([QUESTION, code("f()", "<b>"), text("It is so:\n\n$$y = x$$")])
+    assert section[1].parts == [("text", "It is so:"), ("formula", "$$y = x$$")]
 
 
 def test_what_is_said_without_a_slide_is_said_with_the_next(slides_of):

@@ -227,6 +227,7 @@ def test_children_of_one_parent_have_consecutive_codes():
     assert parents.is_monotonic_increasing
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 3), st.text(max_size=2))))
 def test_codes_are_names_of_units(rows):

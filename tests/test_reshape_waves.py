@@ -171,6 +171,7 @@ def tables(draw):
     return pd.DataFrame(wide), waves, sep
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(tables(), st.randoms(use_true_random=False))
 def test_the_round_trip_loses_nothing(table, random):

@@ -21,11 +21,11 @@ SMALLEST_TABLE = 0.5
 # Shows one slide after the other, with all its fragments, as a lecturer would.
 WALK = """async () => {
   await window.slidesReady;
-  const wrong = [], told = {text: 99, code: 99, table: 1, words: 0, lines: 0, filled: 1};
+  const wrong = [], told = {text: 99, code: 99, exercise: 99, table: 1, filled: 1};
+  Object.assign(told, {words: 0, lines: 0});
   let notes = 0;
   const hidden = 'mjx-assistive-mml, mjx-assistive-mml *, aside.notes, aside.notes *';
-  const size = (element) => parseFloat(getComputedStyle(element).fontSize) *
-    (element.closest('[style*=zoom]')?.style.zoom || 1);
+  const size = (element) => parseFloat(getComputedStyle(element).fontSize);
   for (const [number, slide] of Reveal.getSlides().entries()) {
     const {h, v} = Reveal.getIndices(slide);
     Reveal.slide(h, v, Infinity);
@@ -43,7 +43,7 @@ WALK = """async () => {
         say(`${element.tagName} hides a part of itself`);
       if (element.matches('mjx-merror')) say(`formula: ${element.textContent}`);
     }
-    if (!slide.querySelector('.text, .formula, .output, .conclusion, img'))
+    if (slide.matches(':not(:has(.text, .list, .exercise, .table, .formula, .output, img))'))
       say('is a heading alone');
     if (slide.querySelector('.fragment') === slide.querySelector('h2 + *')) say('begins empty');
     for (const image of slide.querySelectorAll('img')) {
@@ -53,14 +53,16 @@ WALK = """async () => {
       const shown = Math.min(image.clientWidth, image.clientHeight * ratio);
       told.filled = Math.min(told.filled, Math.max(shown / 1280, shown / ratio / 720));
     }
-    for (const one of slide.querySelectorAll('.text, .conclusion'))
+    for (const one of slide.querySelectorAll('.text, .list, .conclusion'))
       told.text = Math.min(told.text, size(one));
     for (const one of slide.querySelectorAll('.code pre')) {
       told.code = Math.min(told.code, size(one));
       told.lines = Math.max(told.lines, one.textContent.trim().split('\\n').length);
     }
-    for (const one of slide.querySelectorAll('.output, .formula'))
-      told.table = Math.min(told.table, one.style.zoom || 1);
+    for (const one of slide.querySelectorAll('.output, .formula, .table'))
+      told.table = Math.min(told.table, size(one) / 32);
+    for (const one of slide.querySelectorAll('.exercise'))
+      told.exercise = Math.min(told.exercise, size(one));
     const texts = [...slide.querySelectorAll('.text, .conclusion')];
     const words = texts.map((one) => {
       const copy = one.cloneNode(true);
@@ -124,9 +126,11 @@ def test_slides_can_be_shown(browser, slides, chapter):
     assert complaints == []
     assert shown["wrong"] == []
     assert shown["scale"] == 1
-    assert shown["notes"] == shown["n"] > 20
+    assert shown["notes"] == shown["n"]
+    assert 20 < shown["n"] < 45
     assert shown["text"] >= LEAST_TEXT
     assert shown["code"] >= LEAST_CODE
+    assert shown["exercise"] >= LEAST_CODE
     assert shown["lines"] <= 8
     assert shown["words"] <= 50
     assert shown["table"] >= SMALLEST_TABLE

@@ -47,6 +47,7 @@ def unpacked(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_wheel_has_every_file_of_the_library_and_the_data(unpacked):
     there = {
         path.relative_to(unpacked / "course_lib")
@@ -62,6 +63,7 @@ def test_wheel_has_every_file_of_the_library_and_the_data(unpacked):
     assert there == library | data
 
 
+@pytest.mark.slow
 def test_wheel_loads_data_and_style_without_the_clone(unpacked, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(unpacked)!r})\n" + USE.format(str(unpacked))
     used = subprocess.run(

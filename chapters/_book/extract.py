@@ -1,21 +1,30 @@
 """What of a chapter goes on the wall: a heading, a question, a picture or table, a conclusion.
 
 The notebook is the lecture's script, not its slides. `slides_of` takes from each section what a
-room can read at a glance, and hands the rest of the text to the speaker as notes.
+room can read at a glance, and hands the rest of the text to the speaker as notes. An exercise
+is shown whole, so that a room can vote on it.
 """
 
 import re
 from dataclasses import dataclass, field
 
 MOST_WORDS, MOST_CODE_LINES, WIDEST_CODE, MOST_OUTPUT_LINES = 50, 8, 80, 14
-MOST_JOINED = 11  # lines of code and output that fit below a question
-SPOKEN = ("## What you need", "## Time", "## Further reading")  # sections without slides
+MOST_LISTED = 100  # words of a list: what is summed up is seen at once
+LEAST_CONCLUSION = 8  # words; shorter bold text is a heading within a paragraph
+LEAST_LINES = 3  # of printed text that is a slide without a conclusion
+MOST_JOINED = 11  # lines of code and output that fit below a question, or above a conclusion
+MOST_BELOW_TEXT = 28  # words above a picture: two lines, or the picture gets too small
+MOST_TABLE_WORDS, MOST_TABLE_ROWS = 80, 8  # of a table in the running text
+SPOKEN = ("## What you need", "## Time", "## Exercises", "## Further reading")  # no slides
 LISTED = ("## What you will be able to do", "## Summary")  # sections that are their list
 LECTURERS = re.compile(
     r"<details[^>]*>\s*<summary>For lecturers.*?</summary>(.*?)</details>", re.S
 )
 BOX = re.compile(r"<details[^>]*>\s*<summary>(.*?)</summary>(.*?)</details>", re.S)
 FORMULA = re.compile(r"\$\$.+?\$\$", re.S)
+TABLE = re.compile(r"(?:^\|.+\n?){3,}", re.M)
+ANNOUNCED = re.compile(r"\b(?:next|this|following) cell|\bcells? below")
+EXERCISE = re.compile(r"Exercise \d+\.\d+$")
 DRAWS = re.compile(r"\b(?:plt|ax|axes|fig|sns)\b")
 IMPORTS = re.compile(r"^(?:from|import) ", re.M)
 SHOWN = ("image/png", "text/html", "text/plain")  # the first that an output has
@@ -25,13 +34,33 @@ SHOWN = ("image/png", "text/html", "text/plain")  # the first that an output has
 class Slide:
     """One slide: a heading, parts as (kind, content), and what the speaker says.
 
-    Kinds are "text", "formula" and "conclusion" (Markdown), "code" (source), "output" (MIME
-    bundle), and "alt" (the text alternative of the picture before it).
+    Kinds are "text", "list", "exercise", "formula", "table" and "conclusion" (Markdown),
+    "code" (source), "output" (MIME bundle), and "alt" (the text alternative of the picture
+    before it). `asked` is the question alone, for a slide without room for what leads to it.
     """
 
     heading: str
     parts: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    asked: str = ""
+
+    def kinds(self):
+        """Return the kinds of the parts, in order."""
+        return [kind for kind, _ in self.parts]
+
+    def without(self, *kinds):
+        """Take away the parts of some kinds."""
+        self.parts = [part for part in self.parts if part[0] not in kinds]
+
+    def n_words(self):
+        """Count the words of the text above the rest."""
+        return sum(n_words(content) for kind, content in self.parts if kind == "text")
+
+    def shorten(self):
+        """Leave of the text only the question."""
+        self.parts = [
+            (kind, self.asked if kind == "text" else content) for kind, content in self.parts
+        ]
 
 
 def slides_of(cells, pictures=None):
@@ -66,17 +95,31 @@ def slides_of(cells, pictures=None):
 
 
 def _without_empty(section):
-    """Leave out slides with nothing to see; the next one takes over what is said."""
+    """Leave out slides with little to see; the next one takes over what is said."""
     kept, said = [], []
     for slide in section:
         slide.parts = [part for part in slide.parts if part[1]]
         said += slide.notes
-        if slide.parts:
+        if not _is_thin(slide):
             slide.notes, said = said, []
             kept.append(slide)
     if kept:
         kept[-1].notes += said
     return kept
+
+
+def _is_thin(slide):
+    """Whether a slide is empty, a sentence that asks nothing, or a printed line or two."""
+    kinds = set(slide.kinds())
+    if kinds == {"text"}:
+        return not any(content.rstrip("*").endswith("?") for _, content in slide.parts)
+    if not kinds <= {"code", "output", "alt"}:
+        return False
+    return all(
+        "text/plain" in content and len(content["text/plain"].splitlines()) < LEAST_LINES
+        for kind, content in slide.parts
+        if kind == "output"
+    )
 
 
 def _opened(source):
@@ -89,11 +132,13 @@ def _opened(source):
         items = re.findall(r"^- (.+(?:\n  .+)*)", rest, re.M)
         pages = [[]]
         for item in filter(None, map(_fitting_item, items)):
-            if pages[-1] and n_words(" ".join([*pages[-1], item])) > MOST_WORDS:
+            if pages[-1] and n_words(" ".join([*pages[-1], item])) > MOST_LISTED:
                 pages.append([])
             pages[-1].append(item)
+        if heading == LISTED[0]:  # the rest of the aims is spoken
+            del pages[1:]
         made = [
-            Slide(title, [("text", "\n".join(f"- {item}" for item in page))]) for page in pages
+            Slide(title, [("list", "\n".join(f"- {item}" for item in page))]) for page in pages
         ]
         made[0].notes.append(rest)
         return made
@@ -101,17 +146,37 @@ def _opened(source):
 
 
 def _asked(title, source):
-    """Return the slide that opens a section: its question, and a formula if there is one."""
+    """Return the slide that opens a section: its question, and a formula or a table."""
     _, _, rest = source.partition("\n")
-    slide = Slide(title)
+    if EXERCISE.match(title):
+        return Slide(title, [("exercise", BOX.sub("", rest).strip())], _spoken(rest))
     text = _running(rest)
-    sentences = _sentences(text.replace("**", ""))
-    asked = [s for s in sentences if s.endswith("?") and n_words(s) <= MOST_WORDS]
-    opening = asked[0] if asked else _fitting(text)
+    slide = Slide(title, notes=_spoken(rest))
+    opening, slide.asked = _opening(_sentences(text.replace("**", "")))
     slide.parts.append(("text", opening))
     slide.parts += [("formula", formula) for formula in FORMULA.findall(rest)[:1]]
-    slide.notes += _spoken(rest)
+    slide.parts += [("table", table) for table in _tables(rest)[:1]]
     return slide
+
+
+def _opening(sentences):
+    """Return the first question with the sentences that lead to it, and the question alone.
+
+    Questions that follow at once belong to it. Where nothing is asked, it is the first
+    sentence.
+    """
+    asked = [i for i, s in enumerate(sentences) if s.endswith("?") and n_words(s) <= MOST_WORDS]
+    if not asked:
+        told = [s for s in sentences if not ANNOUNCED.search(s)]
+        first = told[0] if told and n_words(told[0]) <= MOST_WORDS else ""
+        return first, first
+    first = last = asked[0]
+    while last + 1 in asked and n_words(" ".join(sentences[first : last + 2])) <= MOST_WORDS:
+        last += 1
+    question = " ".join(sentences[first : last + 1])
+    while first and n_words(" ".join(sentences[first - 1 : last + 1])) <= MOST_WORDS:
+        first -= 1
+    return " ".join(sentences[first : last + 1]), question
 
 
 def _told(section, source):
@@ -121,18 +186,60 @@ def _told(section, source):
         note = lecturers[1] if lecturers else source.removeprefix("For lecturers:")
         section[0].notes.insert(0, note.strip())
         return
-    formulas = FORMULA.findall(source)
-    if formulas:
-        section.append(Slide(section[-1].heading, [("formula", formulas[0])]))
+    tables = [("table", table, "") for table in _tables(source)[:1]]
+    for kind, content, said in [*_formulas(source), *tables]:
+        last = section[-1]
+        if last.kinds() == ["text"] and _is_thin(last):  # nothing was asked
+            last.parts = [("text", said)] if said else last.parts
+        elif last.kinds() != ["text"] or last.n_words() + n_words(said) > MOST_WORDS:
+            section.append(last := Slide(last.heading, [("text", said)]))
+        elif said:
+            last.parts.append(("text", said))
+        last.parts.append((kind, content))
+    bold = re.findall(r"\*\*(.+?)\*\*", _running(source), re.S)
+    bold = [b for b in bold if n_words(b) >= LEAST_CONCLUSION]
+    if bold and bold[-1].rstrip()[-1] not in "?:" and n_words(bold[-1]) <= MOST_WORDS:
+        _conclude(section, bold[-1])
+    section[-1].notes += _spoken(source)
+
+
+def _formulas(source):
+    """Return the first formula of running text with the sentence before it."""
+    text = BOX.sub(" ", source)
+    found = FORMULA.search(text)
+    if not found:
+        return []
+    before = _sentences(_running(text[: found.start()]))[-1:]
+    return [("formula", found[0], before[0] if before and n_words(before[0]) <= 30 else "")]
+
+
+def _tables(source):
+    """Return the tables of running text that a room can read."""
+    found = TABLE.findall(BOX.sub(" ", source))
+    return [
+        table.strip()
+        for table in found
+        if n_words(table.replace("|", " ")) <= MOST_TABLE_WORDS
+        and len(table.strip().splitlines()) <= MOST_TABLE_ROWS + 2
+    ]
+
+
+def _conclude(section, conclusion):
+    """Put a conclusion below what it is drawn from; code and the way to a question give way."""
     last = section[-1]
-    bold = [b for b in re.findall(r"\*\*(.+?)\*\*", _running(source), re.S) if n_words(b) >= 6]
-    room = MOST_WORDS - sum(n_words(text) for kind, text in last.parts if kind == "text")
-    if bold and not bold[-1].rstrip().endswith("?") and n_words(bold[-1]) <= MOST_WORDS:
-        if n_words(bold[-1]) > room or _n_lines(last) > MOST_JOINED:
+    if "exercise" in last.kinds():
+        section.append(last := Slide(last.heading))
+    last.without("conclusion")
+    if last.n_words() + n_words(conclusion) > MOST_WORDS:
+        last.shorten()
+    if last.n_words() + n_words(conclusion) > MOST_WORDS:
+        if last.kinds() == ["text"]:
             section.append(last := Slide(last.heading))
-        last.parts = [part for part in last.parts if part[0] != "conclusion"]
-        last.parts.append(("conclusion", bold[-1]))
-    last.notes += _spoken(source)
+        else:
+            last.without("text")
+    if _n_lines(last) + n_words(conclusion) // 13 > MOST_JOINED:
+        last.without("code")
+    last.parts.append(("conclusion", conclusion))
 
 
 def _show(section, cell, source, alt):
@@ -149,8 +256,13 @@ def _show(section, cell, source, alt):
     if short and "image/png" not in bundle and not _is_machinery(cell, source):
         parts.insert(0, ("code", "\n".join(lines)))
     asked = section[-1]
+    if asked.kinds() == ["exercise"]:
+        asked.parts += parts[-2:]
+        return
     high = len(lines) + _n_rows(bundle) > MOST_JOINED and parts[0][0] == "code"
-    if [kind for kind, _ in asked.parts] == ["text"] and not high:
+    if asked.kinds() == ["text"] and not high:
+        if "image/png" in bundle and asked.n_words() > MOST_BELOW_TEXT:
+            asked.shorten()
         asked.parts += parts
     else:
         section.append(Slide(asked.heading, parts))
@@ -164,9 +276,16 @@ def _n_rows(bundle):
 
 
 def _n_lines(slide):
-    """Return about how many lines of code and output a slide has; a picture makes room."""
-    code = sum(len(part.splitlines()) for kind, part in slide.parts if kind == "code")
-    return code + sum(_n_rows(part) for kind, part in slide.parts if kind == "output")
+    """Return about how many lines the parts below its text have; a picture makes room."""
+    lines = 0
+    for kind, content in slide.parts:
+        if kind == "output":
+            lines += _n_rows(content)
+        elif kind in ("code", "table"):
+            lines += len(content.splitlines())
+        elif kind == "formula":
+            lines += 3
+    return lines
 
 
 def _is_machinery(cell, source):
@@ -195,7 +314,8 @@ def _running(source):
     """Return the running text: no boxes, formulas, tables, lists or quotations."""
     text = FORMULA.sub(" ", BOX.sub(" ", source))
     text = re.sub(r"```.*?```", " ", text, flags=re.S)
-    lines = [s for s in text.splitlines() if not re.match(r"\s*(?:[#|>!]|[-*] |\d+\. )", s)]
+    other = r"\s*(?:[#|>!]|[-*] |\d+\. |Article: )"
+    lines = [s for s in text.splitlines() if not re.match(other, s)]
     return "\n".join(lines)
 
 

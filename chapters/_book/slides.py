@@ -115,8 +115,9 @@ def part_html(kind, content, alt, later):
         return f'<div class="code">{highlight(content)}</div>'
     if kind == "conclusion":
         return f'<div class="conclusion{later}">{markdown(content)}</div>'
-    if kind in ("text", "formula"):
-        return f'<div class="{kind}">{markdown(content)}</div>'
+    if kind in ("text", "list", "exercise", "formula", "table"):
+        made = markdown(content).replace("\\|", "|")  # in a table a bar is written so
+        return f'<div class="{kind}">{made}</div>'
     if "image/png" in content:
         source = "".join(content["image/png"].split())
         start = (

@@ -83,6 +83,7 @@ def test_influence_of_a_singular_fit_does_not_stay_in_its_corner():
     assert change[1:].max() < 1e-6
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.floats(-6, 6), st.floats(-6, 6), st.floats(-100, 100))
 def test_diagnostics_do_not_depend_on_units(log_y, log_x, shift):

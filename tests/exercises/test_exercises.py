@@ -490,6 +490,7 @@ def test_answers_survive_a_restart_in_the_learners_copy(my_course):
     assert [path.name for path in my_course.iterdir() if path.is_file()] == [scores.ANSWERS]
 
 
+@pytest.mark.slow
 def test_another_kernel_sees_what_was_answered(my_course):
     check("1.1", 1.0)
     code = (
@@ -855,6 +856,7 @@ def test_report_of_4_1_is_the_one_that_the_chapter_shows():
     assert list(balance().values()) == [2, 1, 1, 2, 10]
 
 
+@pytest.mark.slow
 def test_4_2_only_discharge_keeps_the_slope_and_narrows_the_interval():
     # Pain as scores: A and D by accident, B hiding, C dropout; 60 schools of 40 students each
     design = GrowthDesign(

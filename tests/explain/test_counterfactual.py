@@ -123,6 +123,7 @@ def test_step_over_the_target_is_not_the_end(data, row):
     assert found.changes["to"][0] == pytest.approx(-1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_forest_against_a_grid(data, row):
     from sklearn.ensemble import RandomForestRegressor
 

@@ -353,6 +353,7 @@ def test_log_that_another_makes_meanwhile(path, monkeypatch):
         assert list(log.to_frame()["model"].unique()) == ["other", "m"]
 
 
+@pytest.mark.slow
 def test_writer_waits_for_another(path):
     with ExplanationLog(path) as log, closing(sqlite3.connect(path)) as other:
         writer = start_writer(path, "patient", 1)

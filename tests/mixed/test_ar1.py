@@ -88,6 +88,7 @@ def test_deviance_is_that_of_the_covariance_written_out():
     assert memory.deviance == pytest.approx(dense_deviance(memory, fit, codes, days), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_no_memory_in_white_noise_and_the_planted_one_where_it_was_planted():
     rng = np.random.default_rng(7)
     n_groups, n_times = 200, 12

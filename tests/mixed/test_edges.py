@@ -40,6 +40,7 @@ def same_fit(fit, expected, rows):
     np.testing.assert_allclose(fit.predict(rows), expected.fittedvalues[rows.index], atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(FORMULAS), NUMBERS, NUMBERS, TEXTS)
 def test_storage_types_do_not_matter(formula, k, team, arm):
@@ -49,6 +50,7 @@ def test_storage_types_do_not_matter(formula, k, team, arm):
     same_fit(lmer(formula, stored), expected, DATA)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(FORMULAS), st.randoms(use_true_random=False), st.integers(1, 20))
 def test_a_subset_predicted_first_on_a_fresh_fit(formula, rng, size):

@@ -1,17 +1,24 @@
-// Sets a table or a formula smaller where a slide cannot hold it, then starts reveal.js.
+// Sets what a slide holds larger where there is room, and a table, a formula or an exercise
+// smaller where there is not; then starts reveal.js.
 
 const WIDTH = 1280;
 const HEIGHT = 720;
 const SMALLEST = 0.5;
+const LARGEST = 1.3; // where no picture wants the room
+const FITTED = ".output, .formula, .table, .exercise";
 
+// The style sheet multiplies the sizes of text by --text, of what FITTED names by --fitted.
 function fit(slide) {
-  const growing = slide.querySelectorAll(".output, .formula");
-  for (let percent = 95; percent >= 100 * SMALLEST && overflows(slide); percent -= 5)
-    for (const part of growing) part.style.zoom = percent / 100;
+  const largest = slide.querySelector("img") ? 1 : LARGEST;
+  for (let percent = 100 * largest; percent >= 100 * SMALLEST; percent -= 5) {
+    slide.style.setProperty("--text", Math.max(percent / 100, 1));
+    slide.style.setProperty("--fitted", percent / 100);
+    if (!overflows(slide)) return;
+  }
 }
 
 function overflows(slide) {
-  const wide = [...slide.querySelectorAll(".output, .formula")].some(
+  const wide = [...slide.querySelectorAll(`${FITTED}, .code`)].some(
     (part) => part.scrollWidth > part.clientWidth + 1
   );
   return wide || slide.scrollHeight > HEIGHT + 1;
@@ -20,7 +27,7 @@ function overflows(slide) {
 async function start() {
   await MathJax.startup.promise;
   await Promise.all([...document.images].map((image) => image.decode().catch(() => null)));
-  await document.fonts.ready;
+  await Promise.all([...document.fonts].map((font) => font.load().catch(() => null)));
   document.querySelectorAll(".slides > section > section").forEach(fit);
   document.body.classList.remove("preparing");
   await Reveal.initialize({
