@@ -118,7 +118,7 @@ def wage_swapped() -> dict[str, float]:
 EXERCISES = (
     Exercise(
         id="5.1",
-        question="Which of the four pictures suits its question?",
+        question="Which of the four pictures suits its question, with no false conclusion?",
         right=lambda: "B",
         success="birthdays have an order, so lines may join them, and thirty lines can be "
         "followed if two stand out. How much of the fan is chance is the next question.",
@@ -208,8 +208,8 @@ EXERCISES = (
         question="Which share of the variance of the children's slopes is noise?",
         right=noise_share,
         success="by this estimate more than half of the variance of the slopes would be there "
-        "if all children grew alike. But it rests much on one child, whose points stray far "
-        "from its line: the solution leaves it out and looks again.",
+        "if all children grew alike. But it rests much on two children, of whom one strays far "
+        "from its line and one grows fastest: the solution leaves each out and looks again.",
         tolerance=0.015,
         wanted="a proportion between 0 and 1",
         mistakes=(
@@ -255,8 +255,8 @@ EXERCISES = (
         question="Which sentence on the children's slopes do your numbers permit?",
         right=lambda: "B",
         success="this test and this interval leave both possible: no differences worth a name, "
-        "and large ones. Neither sentence may then be printed alone. A sharper question, like "
-        "boys against girls, can still have a clear answer.",
+        "and large ones. But without M09 the test rejects (p = 0.001), and without M13 little "
+        "is left. Report that two children decide.",
         kind="choice",
         options=("A", "B", "C", "D"),
         mistakes=(
@@ -272,8 +272,8 @@ EXERCISES = (
             ),
             Mistake(
                 lambda: "D",
-                "not visible in one child is not the same as small. What does the interval "
-                "of the standard deviation allow?",
+                "hardly visible in single children is not the same as small. What does the "
+                "interval of the standard deviation allow?",
             ),
         ),
     ),
@@ -283,7 +283,8 @@ EXERCISES = (
         right=wage_answer,
         kind="mapping",
         success="within and between have opposite signs: a reversal between levels. It is not "
-        "Simpson's paradox, because the line through all rows does not fall.",
+        "Simpson's paradox as this chapter uses the word, because the line through all rows "
+        "does not fall.",
         tolerance=0.02,
         wanted="a slope for each name, in log wage per year",
         mistakes=(

@@ -147,7 +147,8 @@ def caterpillar(
         limits = part["lower"], part["upper"]
         ax.hlines(rank, *limits, color=colour, linewidth=width, alpha=alpha)
         ax.plot(part["estimate"], rank, "o", color=colour, mfc=face, ms=size)
-    ax.set_ylim(-0.7, len(table) - 0.3)
+    margin = max(0.7, 0.015 * len(table))  # whole marks, however many
+    ax.set_ylim(-margin, len(table) - 1 + margin)
     ax.set_yticks(ranks if few else [], literals(table.index) if few else [])
     legend_beside(ax)
     name = table.index.name or ""

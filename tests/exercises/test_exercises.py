@@ -949,6 +949,16 @@ def test_5_4_neither_equal_growth_nor_a_large_sd_is_ruled_out():
     assert round(slopes["estimate"].std(), 2) == 0.37  # sentence C
 
 
+def test_5_4_two_children_decide():
+    for child, low, high, sd in (("M09", 0.001, 0.002, 0.30), ("M13", 0.1, 0.2, 0.11)):
+        rest = load("orthodont")
+        rest = rest[rest["Subject"] != child]
+        one = lmer("distance ~ age + (1 | Subject)", rest)
+        fit = lmer("distance ~ age + (age | Subject)", rest)
+        assert low < lr_test(one, fit, "boundary").pvalue < high
+        assert round(fit.sd("Subject", "age"), 2) == sd
+
+
 # The facts behind the judgements of chapter 9.
 
 
