@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from course_lib.diagnostics.residuals import random_effects_frame, residual_frame
+from course_lib.diagnostics.residuals import random_effects_frame, standardised
 from course_lib.errors import (
     check_count,
     check_finite,
@@ -74,8 +74,8 @@ def sorted_residuals(fit: LmerResult) -> np.ndarray:
     --------
     simulated_envelope
     """
-    values = residual_frame(fit)["resid_std"].to_numpy()
-    return np.sort(np.nan_to_num(values))
+    check_fit("fit", fit)
+    return np.sort(np.nan_to_num(standardised(fit)))
 
 
 def sorted_modes(fit: LmerResult) -> np.ndarray:
@@ -117,12 +117,12 @@ def _bin_means(fit: LmerResult, n_bins: int, power: int) -> np.ndarray:
     Fitted values with modes would follow the residuals. Rows with equal values share a bin.
     """
     check_count("n_bins", n_bins, 2)
-    residuals = residual_frame(fit)
-    fitted = residuals["fitted_marginal"]
+    check_fit("fit", fit)
+    fitted = pd.Series(fit.frame.X @ fit.estimate.beta)
     spread = max(float(fitted.std()), np.sqrt(fit.scale))
     rank = (fitted / spread).round(9).rank(method="average").to_numpy()
     codes = np.minimum((n_bins * (rank - 0.5) / fit.nobs).astype(int), n_bins - 1)
-    values = np.nan_to_num(residuals["resid_std"].to_numpy()) ** power
+    values = np.nan_to_num(standardised(fit)) ** power
     counts = np.bincount(codes, minlength=n_bins)
     return np.bincount(codes, values, n_bins) / np.maximum(counts, 1)
 
@@ -230,7 +230,8 @@ def group_slope_spread(fit: LmerResult) -> np.ndarray:
     --------
     simulated_envelope
     """
-    residuals = np.nan_to_num(residual_frame(fit)["resid_std"].to_numpy())
+    check_fit("fit", fit)
+    residuals = np.nan_to_num(standardised(fit))
     spreads = []
     for factor in fit.frame.factors:
         counts = np.bincount(factor.codes)

@@ -66,14 +66,13 @@ def residual_frame(fit: LmerResult) -> pd.DataFrame:
     from_beta = np.einsum("np,pq,nq->n", frame.X, fit.estimate.cov_beta, frame.X)
     total = fit.scale + sum(random_variances(fit))
     groups = {f.name: f.levels.to_numpy()[f.codes] for f in frame.factors}
-    resid = fit.resid.to_numpy()
     columns = {
         **groups,
         "fitted": fit.fittedvalues.to_numpy(),
         "fitted_marginal": marginal,
-        "resid": resid,
+        "resid": fit.resid.to_numpy(),
         "resid_marginal": frame.y - marginal,
-        "resid_std": _divided(resid, fit.scale * (1 - leverage), fit.scale),
+        "resid_std": standardised(fit, leverage),
         "resid_marginal_std": _divided(frame.y - marginal, total - from_beta, total),
         "leverage": leverage,
     }
@@ -84,6 +83,12 @@ def random_variances(fit: LmerResult) -> list[np.ndarray]:
     """Return z_i'Σz_i of every row, factor by factor, each of shape (n,)."""
     pairs = zip(fit.frame.factors, fit.estimate.cov_re, strict=True)
     return [np.einsum("na,ab,nb->n", f.columns, cov, f.columns) for f, cov in pairs]
+
+
+def standardised(fit: LmerResult, leverage: np.ndarray | None = None) -> np.ndarray:
+    """Return the column resid_std of `residual_frame` alone, shape (n,)."""
+    leverage = _leverages(fit) if leverage is None else leverage
+    return _divided(fit.resid.to_numpy(), fit.scale * (1 - leverage), fit.scale)
 
 
 def _divided(values: np.ndarray, variance: np.ndarray, scale: float | np.ndarray):

@@ -64,9 +64,9 @@ def new_school(
 PAIRS = ["".join(pair) for pair in itertools.combinations("ABCDE", 2)]
 FORBIDDEN = {
     "B": "2.6 is the slope at one place. Which product terms belong to a student of another "
-    "sector, or of a richer school?",
+    "sector, or of a school with a higher mean SES?",
     "C": "the coefficient compares schools of the same mean SES, and students alike in three "
-    "columns. Average schools of the two sectors differ in these.",
+    "columns. On average the two sectors differ in these.",
     "E": "nobody moved. The coefficient compares different students in different schools.",
 }
 PRESENT = {
@@ -130,7 +130,7 @@ RIVALS = (
     "teachers are the same for both students of a school. Can they make the two differ?",
     "is the help at home the same for two students of one school?",
     "all students of a school took the test on one day. Can the day make two of them differ?",
-    "the school is the same, but did its poor and its rich students pass the same door?",
+    "the school is the same, but did its students of low and of high SES pass the same door?",
 )
 
 

@@ -291,10 +291,7 @@ class CrossProducts:
         if len(self.K) == 1:
             return self
         levels = [
-            replace(
-                level,
-                cross=np.take(level.cross, which, axis=1),
-            )
+            replace(level, cross=np.ascontiguousarray(level.cross[:, which]))
             for level in self.levels
         ]
         return replace(self, levels=tuple(levels), K=self.K[which])
