@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from course_lib.errors import CourseError
-from course_lib.exercises import check
+from course_lib.exercises import check, marking
 from course_lib.exercises.__main__ import main
 from course_lib.exercises.checker import Verdict
 from course_lib.exercises.marking import (
@@ -71,7 +71,9 @@ def marked(tmp_path_factory):
         write_notebook(folder / name, sources, **(kernel if name == "right.ipynb" else {}))
     (folder / "wrong (1).ipynb").rename(folder / "renamed.ipynb.txt")
     not_notebooks(folder)
-    table = mark(folder, base / "marks.csv", cell_seconds=10, notebook_seconds=90)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marking, "SECONDS_TO_WAKE", 5)
+        table = mark(folder, base / "marks.csv", cell_seconds=5, notebook_seconds=60)
     return folder, base / "marks.csv", table.set_index("who")
 
 
