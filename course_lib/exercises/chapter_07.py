@@ -23,22 +23,38 @@ def slope_fit() -> LmerResult:
     return lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
 
 
-# 7.1: which two sentences.
+# 7.1: which residual answers which question.
 
-WRONG = {
-    "A": "a large p value of modes is no evidence of normal people: in the chapter, modes of "
-    "two kinds of groups passed too.",
-    "C": "somebody always has the largest distance, and most simulated sleep studies have a "
-    "larger one. Is that a reason to leave a person out?",
-    "D": "no alarm is not the same as equal: the band sees only large differences.",
-}
-PAIRS = ["".join(pair) for pair in itertools.combinations("ABCDE", 2)]
+QUESTIONS = "CMBC"
+HINTS = (
+    {
+        "M": "M compares 332 with the average person. Is the question about other people?",
+        "B": "b̂ speaks of a person's whole course, and the question is about one row.",
+    },
+    {
+        "C": "C starts from the person's own line. Is there one?",
+        "B": "a mode is estimated from a person's rows. The model saw none of this person.",
+    },
+    {
+        "M": "M mixes what is special to a person and to a day. Which belongs to the person?",
+        "C": "the person's own course has already been taken out of C.",
+    },
+    {
+        "M": "M still contains the person's line, so all rows of a person are alike in it.",
+        "B": "b̂ has no days. Slow days are about rows.",
+    },
+)
+WRONG = [
+    letters
+    for letters in map("".join, itertools.product("MCB", repeat=len(QUESTIONS)))
+    if letters != QUESTIONS
+]
 
 
-def hint_to(pair: str) -> str:
-    """Return the hints to the wrong letters of a pair, and say which one is right."""
-    right = "".join(f"{letter} is right. " for letter in pair if letter not in WRONG)
-    return right + " ".join(f"{letter}: {WRONG[letter]}" for letter in pair if letter in WRONG)
+def hint_to(letters: str) -> str:
+    """Return the hints to the questions whose letter is wrong."""
+    pairs = enumerate(zip(letters, HINTS, strict=True), 1)
+    return " ".join(f"{k}: {hints[one]}" for k, (one, hints) in pairs if one in hints)
 
 
 # 7.3: boys and girls.
@@ -184,18 +200,16 @@ def first_by_cook() -> str:
 EXERCISES = (
     Exercise(
         id="7.1",
-        question="Which two sentences does the chapter support?",
-        right=lambda: "BE",
-        success="a repair that works does not exclude another one, and a standard error of a "
-        "mean over people rests on the people.",
+        question="Which residual answers which question?",
+        right=lambda: QUESTIONS,
+        success="unusual for this person is asked of the own line, unusual among people of "
+        "the average line, and an unusual person of the modes.",
         kind="choice",
-        options=tuple(PAIRS),
+        options=(QUESTIONS, *WRONG),
         mistakes=tuple(
-            Mistake(functools.partial(str, pair), hint_to(pair))
-            for pair in PAIRS
-            if pair != "BE"
+            Mistake(functools.partial(str, letters), hint_to(letters)) for letters in WRONG
         ),
-        wanted="two letters from A to E",
+        wanted="four letters, each M, C or B",
     ),
     Exercise(
         id="7.2",
@@ -229,7 +243,7 @@ EXERCISES = (
         right=pooled_ratio,
         success="boys scatter more than twice as much around their own lines. Either boys "
         "differ from girls, or one boy has wild rows: without M09 nearly half the excess goes "
-        "(compute it). To claim that one σ for all is wrong, ask an envelope without him.",
+        "(compute it). Whether the rest is chance, exercise 7.6 asks an envelope.",
         tolerance=0.0025,
         mistakes=(
             Mistake(
@@ -374,6 +388,32 @@ EXERCISES = (
             Mistake(
                 lambda: answer(without((DOUBTED,))) | {"sigma": without((DOUBTED,)).scale},
                 "'sigma' is the variance. The question asks for its square root.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="7.6",
+        question="Is the boys' larger scatter chance, or one boy?",
+        right=lambda: "B",
+        success="without M09 the ratio is smaller, yet still far above its band. So one boy "
+        "is not the whole reason; why boys scatter more, the envelope does not say.",
+        kind="choice",
+        options=("A", "B", "C", "D"),
+        mistakes=(
+            Mistake(
+                lambda: "A",
+                "compare the ratio without M09 with `upper_all` of *its* envelope. Is it "
+                "inside?",
+            ),
+            Mistake(
+                lambda: "C",
+                "a ratio of two pooled standard deviations says nothing about each child. "
+                "Look at the children one by one.",
+            ),
+            Mistake(
+                lambda: "D",
+                "an alarm names a symptom. What in these data could tell care from another "
+                "cause?",
             ),
         ),
     ),

@@ -13,6 +13,7 @@ a group stays as it is. So one search over φ around the course's own engine is 
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,10 +57,11 @@ class Ar1Fit:
         What is left after the memory is subtracted, with the index of the rows of the fit.
     is_singular, converged : bool
         As in `LmerResult`.
+    profile : callable
+        The criterion at the best other parameters for a given φ.
     """
 
     phi: float
-    interval: tuple[float, float]
     deviance: float
     lr: float
     p_value: float
@@ -67,6 +69,31 @@ class Ar1Fit:
     residuals: pd.Series = field(repr=False)
     is_singular: bool
     converged: bool
+    profile: _Profile = field(repr=False)
+
+    @functools.cached_property
+    def interval(self) -> tuple[float, float]:
+        """Both ends, found when they are first asked for: half of the time of a fit."""
+        from scipy.special import chdtri
+
+        limit = self.deviance + chdtri(1, 0.05)
+        return _interval(self.profile, self.phi, limit, self.profile.steps.whole)
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """The criterion at the best other parameters for each φ."""
+
+    frame: ModelFrame
+    steps: _Steps
+    reml: bool
+
+    def __call__(self, phi: float) -> float:
+        return float(self.fits(phi)[1].deviance + self.steps.log_det(phi))
+
+    def fits(self, phi: float) -> tuple[Standardised, search.Estimate]:
+        standardised = _whitened(self.frame, self.steps, phi)
+        return standardised, search.estimate(standardised, self.reml)
 
 
 @dataclass(frozen=True)
@@ -154,16 +181,9 @@ def fit_ar1(fit: LmerResult, time: object) -> Ar1Fit:
         advice = "R's nlme fits nested ones: lme(…, correlation = corAR1())."
         raise course_error("fit", rule, names, advice)
     steps = _steps(frame, _times(time, fit))
-
-    def at(phi: float) -> float:
-        return fits(phi)[1].deviance + steps.log_det(phi)
-
-    def fits(phi: float) -> tuple[Standardised, search.Estimate]:
-        standardised = _whitened(frame, steps, phi)
-        return standardised, search.estimate(standardised, fit.reml)
-
-    phi = _minimum(at, steps.whole)
-    standardised, estimate = fits(phi)
+    profile = _Profile(frame, steps, fit.reml)
+    phi = _minimum(profile, steps.whole)
+    standardised, estimate = profile.fits(phi)
     deviance = float(estimate.deviance + steps.log_det(phi))
     if not estimate.optimum.converged:
         warnings.warn(
@@ -177,12 +197,11 @@ def fit_ar1(fit: LmerResult, time: object) -> Ar1Fit:
             "curves, or add a predictor of time.",
             stacklevel=2,
         )
-    from scipy.special import chdtrc, chdtri  # tail of χ²; scipy.stats is slow to import
+    from scipy.special import chdtrc  # tail of χ²; scipy.stats is slow to import
 
     lr = max(fit.deviance - deviance, 0.0)
     return Ar1Fit(
         phi=phi,
-        interval=_interval(at, phi, deviance + chdtri(1, 0.05), steps.whole),
         deviance=deviance,
         lr=lr,
         p_value=float(chdtrc(1, lr)),
@@ -190,6 +209,7 @@ def fit_ar1(fit: LmerResult, time: object) -> Ar1Fit:
         residuals=_residuals(frame, steps, phi, estimate),
         is_singular=estimate.is_singular,
         converged=estimate.optimum.converged,
+        profile=profile,
     )
 
 
