@@ -155,7 +155,7 @@ WHY_NOT = (
         "N": "the spreads are small in both columns. What else differs?",
     },
     {
-        "Y": "look at its local R².",
+        "Y": "look at its local R². Is this model about a line?",
         "W": "the two widths agree. What is wrong with both?",
         "N": "the spreads are small beside the effects. What about the line itself?",
     },
@@ -212,7 +212,7 @@ def expected_count() -> float:
 
 WRONG_IN_REPORT = {
     "B": "the scenario changes a row of a table, not a family. Nobody's SES was changed.",
-    "C": "maps of the grain had a warm spot too, although the grain was everywhere. What would "
+    "C": "a map has a hottest spot even where the cue is everywhere, as grain was. What would "
     "you do with the spot before you believe it?",
     "D": "with correlated genes most studies without any effect name a pathway. What did the "
     "test shuffle?",

@@ -28,6 +28,7 @@ __all__ = ["Counterfactual", "counterfactual"]
 SLACK = 1e-9  # of the size of target and prediction: rounding
 POPULATION, GENERATIONS = 32, 200  # of the search; the first for each column
 ROUNDS = 7  # of narrowing a gap to a 64th: to rounding
+MOST_DECIMALS = 12  # of a new value that `sentence` prints
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Counterfactual:
         The changed row, with all columns.
     method : {"none needed", "straight line", "search"}
         Smallest by proof only for a straight line; a search reports the smallest it found.
+    rounded : tuple of (ndarray, float)
+        The new values with 0, 1, …, 12 decimals, rounded away from the old ones as far as the
+        bounds allow, and the prediction there (NaN where no such value is within the bounds).
+        A forest jumps, so that a larger change may miss a target that a smaller one reaches.
     """
 
     reached: bool
@@ -64,12 +69,14 @@ class Counterfactual:
     changes: pd.DataFrame
     changed: pd.DataFrame
     method: str
+    rounded: tuple[tuple[np.ndarray, float], ...]
 
     def sentence(self, digits: int = 1) -> str:
         """Return the answer as a sentence of a report, with numbers of so many digits.
 
         It says what the model would predict, not what would happen. New values are rounded away
-        from the old ones, so that the change is not smaller than the one found.
+        from the old ones, with more digits where the model, asked at the rounded values, would
+        otherwise contradict the sentence.
 
         Examples
         --------
@@ -81,18 +88,15 @@ class Counterfactual:
         'predicted 0.0; at least 3.0 if a were 1.5 instead of 0.0 (+1.8 sd)'
         """
 
-        def text(value: float) -> str:
-            return f"{round(value, digits) + 0.0:.{digits}f}"
+        def text(value: float, places: int = digits) -> str:
+            return f"{round(value, places) + 0.0:.{places}f}"
 
-        def outward(row: pd.Series) -> float:
-            away = np.ceil if row["change"] > 0 else np.floor
-            return float(away(round(row["to"] * 10**digits, 6)) / 10**digits)
-
-        moved = self.changes[self.changes["change"] != 0]
+        places = self._decimals(digits)
+        rows = self.changes.assign(to=self.rounded[min(places, MOST_DECIMALS)][0])
         steps = " and ".join(
-            f"{row['column']} were {text(outward(row))} instead of {text(row['from'])} "
-            f"({row['scaled_change']:+.{digits}f} sd)"
-            for _, row in moved.iterrows()
+            f"{row['column']} were {text(row['to'], places)} instead of "
+            f"{text(row['from'], places)} ({row['scaled_change']:+.{digits}f} sd)"
+            for _, row in rows[rows["change"] != 0].iterrows()
         )
         now, goal = text(self.prediction), f"{self.target_kind} {text(self.target)}"
         if self.method == "none needed":
@@ -102,6 +106,24 @@ class Counterfactual:
         columns = " and ".join(map(str, self.changes["column"]))
         nearest = f"at best {text(self.new_prediction)}" + (f", if {steps}" if steps else "")
         return f"predicted {now}; no {columns} in the data gives {goal}: {nearest}"
+
+    def _decimals(self, digits: int) -> int:
+        """Return the fewest decimals, from `digits` on, at which the model says the same."""
+        side = {"at least": -1.0, "at most": 1.0}.get(self.target_kind)
+
+        def miss(prediction: float) -> float:
+            beyond = prediction - self.target
+            return abs(beyond) if side is None else np.maximum(side * beyond, 0.0)
+
+        allowed = miss(self.new_prediction)
+        if self.reached and side is not None:
+            allowed += SLACK * max(abs(self.target), abs(self.prediction))
+        else:  # a prediction is named, with so many digits
+            allowed += 0.5 / 10**digits
+        for places in range(digits, MOST_DECIMALS):
+            if miss(self.rounded[places][1]) <= allowed:  # not for NaN
+                return places
+        return max(digits, MOST_DECIMALS)
 
 
 def counterfactual(
@@ -220,6 +242,11 @@ def counterfactual(
     changed = rows(u[None, :])
     new, there = function(changed)[0], changed[names].to_numpy(dtype=float)[0]
     changes = pd.DataFrame({"column": names, "from": here, "to": there, "change": there - here})
+    printed = np.array([_rounded(here, there, box, k) for k in range(MOST_DECIMALS + 1)])
+    inside = ((printed >= box[0]) & (printed <= box[1])).all(axis=1)
+    predicted = np.full(len(printed), np.nan)
+    if inside.any():
+        predicted[inside] = function(repeat_row(start, names, printed[inside]))
     return Counterfactual(
         reached=reached(new),
         target=float(target),
@@ -230,7 +257,18 @@ def counterfactual(
         changes=changes.assign(scaled_change=(there - here) / units),
         changed=changed.set_axis(start.index),
         method=method,
+        rounded=tuple(zip(printed, predicted.tolist(), strict=True)),
     )
+
+
+def _rounded(old, new, box, places: int) -> np.ndarray:
+    """Return new values with so many decimals, away from the old ones if the box allows it."""
+    scaled = (new * 10.0**places).round(6)  # 1.5 that became 1.5000000001 is 1.5
+    up, down = np.ceil(scaled) / 10.0**places, np.floor(scaled) / 10.0**places
+    rises = new > old
+    away, back = np.where(rises, up, down), np.where(rises, down, up)
+    inside = (away >= box[0]) & (away <= box[1])
+    return np.where(new == old, old, np.where(inside, away, back))
 
 
 def _bounds(bounds, names, here, data) -> np.ndarray:

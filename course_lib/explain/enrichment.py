@@ -69,7 +69,7 @@ def pathway_enrichment(
         raise course_error("pathways", "must be at least two", len(names), advice)
     check_count("n", n)
     check_rng("rng", rng)
-    sums = np.array([rng.permutation(scores).cumsum() for _ in range(n)])
+    sums = np.cumsum([rng.permutation(scores) for _ in range(n)], axis=1)
     rows = []
     for name, size in zip(names, sizes, strict=True):
         mean, drawn = scores[pathways == name].mean(), sums[:, size - 1] / size

@@ -262,3 +262,41 @@ def test_sentence_rounds_away_from_the_old_value(start, target, text):
         target_kind=kind,
     )
     assert f"if a were {text} instead of {start:.1f}" in found.sentence()
+
+
+def jumpy(rows):
+    """Reach 1 from 0.252 on, but not between 0.28 and 0.4."""
+    a = rows["a"]
+    return 1.0 * (a >= 0.252) - 0.5 * ((a > 0.28) & (a < 0.4))
+
+
+def test_sentence_is_true_of_a_model_that_jumps(data, row):
+    found = counterfactual(jumpy, row, data, 1, change=["a"])
+    assert found.changes["to"][0] == pytest.approx(0.252, abs=1e-9)
+    for digits, text in ((0, "1 "), (1, "0.26"), (2, "0.26"), (3, "0.252"), (13, "0.252")):
+        sentence = found.sentence(digits)
+        assert f"if a were {text}" in sentence
+        printed = float(sentence.split("if a were ")[1].split()[0])
+        assert jumpy(row.to_frame().T.assign(a=printed)).iloc[0] >= 1
+
+
+def test_sentence_stays_within_bounds(data, row):
+    start = pd.Series(row.to_dict() | {"a": 1.0})
+    # To 0 decimals the logarithm would be asked at 0.
+    found = counterfactual(
+        lambda rows: np.log(rows["a"].astype(float)),
+        start,
+        data,
+        np.log(0.05),
+        change=["a"],
+        target_kind="at most",
+        bounds={"a": (0.04, 2)},
+    )
+    assert "if a were 0.05 instead of 1.00" in found.sentence()
+    out = counterfactual(line, row, data, 99, change=["a"], bounds={"a": (0, 1.77)})
+    assert "at best 6.3, if a were 1.77 instead" in out.sentence()
+
+
+def test_sentence_with_exactly_keeps_its_digits(data, row):
+    found = counterfactual(line, row, data, 2, change=["a"], target_kind="exactly")
+    assert "exactly 2.0 if a were 0.34 instead of 0.00" in found.sentence()
