@@ -36,13 +36,15 @@ class Slide:
 
     Kinds are "text", "list", "exercise", "formula", "table" and "conclusion" (Markdown),
     "code" (source), "output" (MIME bundle), and "alt" (the text alternative of the picture
-    before it). `asked` is the question alone, for a slide without room for what leads to it.
+    before it). `asked` is the question alone, for a slide without room for what leads to it;
+    `section` the heading of the section, where that of the slide is of a part of it.
     """
 
     heading: str
     parts: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     asked: str = ""
+    section: str = ""
 
     def kinds(self):
         """Return the kinds of the parts, in order."""
@@ -85,12 +87,15 @@ def slides_of(cells, pictures=None):
             heading = re.match(r"(#{1,3}) (.+)", source)
             if heading and len(heading[1]) < 3 or not sections:
                 sections.append(_opened(source))
+                title = sections[-1][0].heading
             elif heading:
                 sections[-1].append(_asked(heading[2], source))
             else:
                 _told(sections[-1], source)
         elif not _is_hidden(cell):
             _show(sections[-1], cell, source, (pictures or {}).get(index, "A figure."))
+        for slide in sections[-1]:
+            slide.section = title
     return [kept for kept in map(_without_empty, sections) if kept]
 
 
