@@ -137,6 +137,32 @@ def test_slides_can_be_shown(browser, slides, chapter):
     assert shown["filled"] >= 0.6
 
 
+def test_slides_can_be_printed(browser, slides):
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    page.goto((slides / f"{CHAPTERS[0].stem}.slides.html").as_uri() + "?print-pdf")
+    page.wait_for_selector(".pdf-page")
+    pages, n, cut = page.evaluate(
+        """async () => {
+          await window.slidesReady;
+          const pages = [...document.querySelectorAll('.pdf-page')];
+          const cut = pages.filter((page) => {
+            const paper = page.getBoundingClientRect();
+            return [...page.querySelectorAll('h2, .text, .output, .conclusion, img')].some(
+              (part) => {
+                const box = part.getBoundingClientRect();
+                return box.width && (box.left < paper.left + 30 || box.top < paper.top + 20
+                  || box.right > paper.right - 30 || box.bottom > paper.bottom - 20);
+              });
+          });
+          const told = cut.map((page) => page.textContent.slice(0, 200));
+          return [pages.map((page) => page.clientHeight), Reveal.getTotalSlides(), told];
+        }"""
+    )
+    page.close()
+    assert pages == [HEIGHT - 1] * n  # reveal.js leaves a pixel
+    assert cut == []
+
+
 def test_speaker_view_shows_the_notes(browser, slides):
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     complaints = listen(page)

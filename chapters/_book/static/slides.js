@@ -39,6 +39,8 @@ async function start() {
     display: "flex",
     controls: false,
     slideNumber: "c/t",
+    pdfSeparateFragments: false,
+    pdfMaxPagesPerSlide: 1,
     transition: "none",
     backgroundTransition: "none",
     plugins: [RevealNotes],
