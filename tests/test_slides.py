@@ -151,7 +151,7 @@ def test_slides_can_be_printed(browser, slides):
               (part) => {
                 const box = part.getBoundingClientRect();
                 return box.width && (box.left < paper.left + 30 || box.top < paper.top + 20
-                  || box.right > paper.right - 30 || box.bottom > paper.bottom - 20);
+                  || box.right > paper.right - 30 || box.bottom > paper.bottom);
               });
           });
           const told = cut.map((page) => page.textContent.slice(0, 200));
