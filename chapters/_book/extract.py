@@ -3,6 +3,14 @@
 The notebook is the lecture's script, not its slides. `slides_of` takes from each section what a
 room can read at a glance, and hands the rest of the text to the speaker as notes. An exercise
 is shown whole, so that a room can vote on it.
+
+What no rule can know, an author writes into a cell's metadata, under the key `slide`:
+
+- `lead`: the text above what the cell shows (of a heading: its opening),
+- `code`: whether the code is shown; without it, code that fits a model or has one line is,
+- `conclusion`: the sentence for the box, an empty one for none,
+- `under`: the id of the cell below whose output the conclusion stands,
+- `skip`: true if nothing of the cell is shown.
 """
 
 import re
@@ -25,8 +33,11 @@ FORMULA = re.compile(r"\$\$.+?\$\$", re.S)
 TABLE = re.compile(r"(?:^\|.+\n?){3,}", re.M)
 ANNOUNCED = re.compile(r"\b(?:next|this|following) cell|\bcells? below")
 EXERCISE = re.compile(r"Exercise \d+\.\d+$")
+FITS = re.compile(r"\blmer\(")
+KEYS = {"lead": str, "code": bool, "conclusion": str, "under": str, "skip": bool}
 DRAWS = re.compile(r"\b(?:plt|ax|axes|fig|sns)\b")
 IMPORTS = re.compile(r"^(?:from|import) ", re.M)
+DTYPE = re.compile(r"^(?:Name: .*, |Length: .*, )*dtype: \w+$", re.M)
 SHOWN = ("image/png", "text/html", "text/plain")  # the first that an output has
 
 
@@ -45,6 +56,7 @@ class Slide:
     notes: list = field(default_factory=list)
     asked: str = ""
     section: str = ""
+    cells: list = field(default_factory=list)  # ids of the cells whose outputs it shows
 
     def kinds(self):
         """Return the kinds of the parts, in order."""
@@ -86,12 +98,12 @@ def slides_of(cells, pictures=None):
         if cell["cell_type"] == "markdown":
             heading = re.match(r"(#{1,3}) (.+)", source)
             if heading and len(heading[1]) < 3 or not sections:
-                sections.append(_opened(source))
+                sections.append(_opened(source, _written(cell)))
                 title = sections[-1][0].heading
             elif heading:
-                sections[-1].append(_asked(heading[2], source))
+                sections[-1].append(_asked(heading[2], source, _written(cell)))
             else:
-                _told(sections[-1], source)
+                _told(sections[-1], source, _written(cell))
         elif not _is_hidden(cell):
             _show(sections[-1], cell, source, (pictures or {}).get(index, "A figure."))
         for slide in sections[-1]:
@@ -127,7 +139,16 @@ def _is_thin(slide):
     )
 
 
-def _opened(source):
+def _written(cell):
+    """Return what an author wrote for the slide of a cell."""
+    written = cell["metadata"].get("slide", {})
+    wrong = [k for k, value in written.items() if not isinstance(value, KEYS.get(k, ()))]
+    if wrong:
+        raise ValueError(f"cell {cell.get('id')}: slide metadata must not have {wrong}")
+    return written
+
+
+def _opened(source, written):
     """Return the first slides of a section."""
     heading, _, rest = source.partition("\n")
     title = re.sub(r"^#+ ", "", heading)
@@ -147,10 +168,10 @@ def _opened(source):
         ]
         made[0].notes.append(rest)
         return made
-    return [_asked(title, source)]
+    return [_asked(title, source, written)]
 
 
-def _asked(title, source):
+def _asked(title, source, written):
     """Return the slide that opens a section: its question, and a formula or a table."""
     _, _, rest = source.partition("\n")
     if EXERCISE.match(title):
@@ -158,7 +179,11 @@ def _asked(title, source):
     text = _running(rest)
     slide = Slide(title, notes=_spoken(rest))
     opening, slide.asked = _opening(_sentences(text.replace("**", "")))
+    if "lead" in written:
+        opening = slide.asked = written["lead"]
     slide.parts.append(("text", opening))
+    if written.get("skip"):
+        return slide
     slide.parts += [("formula", formula) for formula in FORMULA.findall(rest)[:1]]
     slide.parts += [("table", table) for table in _tables(rest)[:1]]
     return slide
@@ -184,7 +209,7 @@ def _opening(sentences):
     return " ".join(sentences[first : last + 1]), question
 
 
-def _told(section, source):
+def _told(section, source, written):
     """Give the last slide of a section its conclusion, and the speaker the rest."""
     lecturers = LECTURERS.search(source)
     if lecturers or source.startswith("For lecturers:"):
@@ -192,7 +217,8 @@ def _told(section, source):
         section[0].notes.insert(0, note.strip())
         return
     tables = [("table", table, "") for table in _tables(source)[:1]]
-    for kind, content, said in [*_formulas(source), *tables]:
+    for kind, content, said in [] if written.get("skip") else [*_formulas(source), *tables]:
+        said = written.get("lead", said)
         last = section[-1]
         if last.kinds() == ["text"] and _is_thin(last):  # nothing was asked
             last.parts = [("text", said)] if said else last.parts
@@ -201,11 +227,18 @@ def _told(section, source):
         elif said:
             last.parts.append(("text", said))
         last.parts.append((kind, content))
+    conclusion = written.get("conclusion", "" if written.get("skip") else _bold(source))
+    if conclusion:
+        _conclude(section, conclusion, written.get("under"))
+    section[-1].notes += _spoken(source)
+
+
+def _bold(source):
+    """Return the last bold sentence of running text, if a slide can hold it."""
     bold = re.findall(r"\*\*(.+?)\*\*", _running(source), re.S)
     bold = [b for b in bold if n_words(b) >= LEAST_CONCLUSION]
-    if bold and bold[-1].rstrip()[-1] not in "?:" and n_words(bold[-1]) <= MOST_WORDS:
-        _conclude(section, bold[-1])
-    section[-1].notes += _spoken(source)
+    fits = bold and bold[-1].rstrip()[-1] not in "?:" and n_words(bold[-1]) <= MOST_WORDS
+    return bold[-1] if fits else ""
 
 
 def _formulas(source):
@@ -229,9 +262,12 @@ def _tables(source):
     ]
 
 
-def _conclude(section, conclusion):
+def _conclude(section, conclusion, under):
     """Put a conclusion below what it is drawn from; code and the way to a question give way."""
-    last = section[-1]
+    named = [slide for slide in section if under in slide.cells] if under else section[-1:]
+    if not named:
+        raise ValueError(f"no slide of the section shows the cell {under!r}")
+    last = named[-1]
     if "exercise" in last.kinds():
         section.append(last := Slide(last.heading))
     last.without("conclusion")
@@ -248,29 +284,40 @@ def _conclude(section, conclusion):
 
 
 def _show(section, cell, source, alt):
-    """Show the output of a code cell, and its code if that is short.
+    """Show the outputs of a code cell, and its code if that is short and says something.
 
     What is not high joins the question that has just been asked.
     """
-    bundle = _bundle(cell)
-    if not bundle or IMPORTS.search(source) or "check(" in source:
-        return
-    lines = [line for line in source.splitlines() if line.strip()]
-    short = len(lines) <= MOST_CODE_LINES and max(map(len, lines)) <= WIDEST_CODE
-    parts = [("output", bundle), ("alt", alt)]
-    if short and "image/png" not in bundle and not _is_machinery(cell, source):
-        parts.insert(0, ("code", "\n".join(lines)))
+    written = _written(cell)
+    bundles = _bundles(cell)
     asked = section[-1]
-    if asked.kinds() == ["exercise"]:
-        asked.parts += parts[-2:]
+    machinery = IMPORTS.search(source) or "check(" in source
+    if not bundles or written.get("skip") or machinery and "lead" not in written:
         return
-    high = len(lines) + _n_rows(bundle) > MOST_JOINED and parts[0][0] == "code"
-    if asked.kinds() == ["text"] and not high:
-        if "image/png" in bundle and asked.n_words() > MOST_BELOW_TEXT:
-            asked.shorten()
+    outputs = [part for bundle in bundles for part in (("output", bundle), ("alt", alt))]
+    if asked.kinds() == ["exercise"]:
+        asked.parts += outputs
+        return
+    drawn = any("image/png" in bundle for bundle in bundles)
+    lines = [line for line in source.splitlines() if line.strip()]
+    shown = len(lines) <= MOST_CODE_LINES and max(map(len, lines)) <= WIDEST_CODE
+    says = bool(FITS.search(source)) or len(lines) == 1
+    if not written.get(
+        "code", shown and says and not drawn and not _is_machinery(cell, source)
+    ):
+        lines = []
+    parts = [("text", written.get("lead", "")), ("code", "\n".join(lines)), *outputs]
+    parts = [part for part in parts if part[1]]
+    high = len(lines) + sum(map(_n_rows, bundles)) > MOST_JOINED and lines
+    room = (MOST_BELOW_TEXT if drawn else MOST_WORDS) - n_words(written.get("lead", ""))
+    if asked.kinds() == ["text"] and asked.n_words() > room:
+        asked.shorten()
+    if asked.kinds() == ["text"] and not high and asked.n_words() <= room:
         asked.parts += parts
     else:
-        section.append(Slide(asked.heading, parts))
+        section.append(asked := Slide(asked.heading, parts))
+        asked.asked = written.get("lead", "")
+    asked.cells.append(cell.get("id"))
 
 
 def _n_rows(bundle):
@@ -297,17 +344,29 @@ def _is_machinery(cell, source):
     return "hide-input" in cell["metadata"].get("tags", []) or bool(DRAWS.search(source))
 
 
-def _bundle(cell):
-    """Return the richest output of a cell as {MIME type: content}; empty if it is too long."""
-    texts = []
+def _bundles(cell):
+    """Return each output of a cell as {MIME type: content}: pictures, or all that is short.
+
+    What is printed in pieces is one output; lines on the type of a column are left out.
+    """
+    bundles = []
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        for kind in SHOWN[:2]:
-            if kind in data:
-                return {kind: "".join(data[kind])}
-        texts.append("".join(data.get("text/plain", output.get("text", ""))))
-    text = "".join(texts).rstrip()
-    return {"text/plain": text} if 0 < len(text.splitlines()) <= MOST_OUTPUT_LINES else {}
+        kind = next((kind for kind in SHOWN[:2] if kind in data), "text/plain")
+        content = "".join(data.get(kind, output.get("text", "")))
+        if kind == "text/plain":
+            content = DTYPE.sub("", content).rstrip()
+            if bundles and kind in bundles[-1]:
+                bundles[-1] = {kind: f"{bundles[-1][kind]}\n{content}"}
+                continue
+        bundles.append({kind: content})
+    drawn = [bundle for bundle in bundles if "image/png" in bundle]
+    return drawn or [
+        bundle
+        for bundle in bundles
+        if "text/plain" not in bundle
+        or 0 < len(bundle["text/plain"].splitlines()) <= MOST_OUTPUT_LINES
+    ]
 
 
 def _is_hidden(cell):

@@ -15,6 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from nbconvert.filters import Highlight2HTML, markdown2html
 from pygments.formatters import HtmlFormatter
 
@@ -124,8 +125,40 @@ def part_html(kind, content, alt, later):
             f'<img class="picture{later}" alt="{html.escape(alt)}" src="data:image/png;base64,'
         )
         return f'{start}{source}">'
-    shown = content.get("text/html") or f"<pre>{html.escape(content['text/plain'])}</pre>"
+    if "text/html" in content:
+        shown = for_a_room(content["text/html"])
+    else:
+        shown = f"<pre>{html.escape(content['text/plain'])}</pre>"
     return f'<div class="output{later}">{shown}</div>'
+
+
+def for_a_room(shown):
+    """Return tables without what nobody reads from afar.
+
+    A head with nothing but the name of the index goes, and an index that only counts; of a
+    fitted model its variances and its fixed effects stay. Words stand to the left.
+    """
+    soup = BeautifulSoup(shown, "html.parser")
+    tables = soup.select("table")
+    if len(tables) > 2:  # a fitted model
+        for part in soup.select("p"):
+            part.decompose()
+        for table in tables[2:]:
+            table.decompose()
+        soup.div["class"] = "fit"
+    for table in tables[:2]:
+        for row in table.select("thead tr")[1:]:
+            if not any(cell.get_text(strip=True) for cell in row.select("th, td")[1:]):
+                row.decompose()
+        counted = [row.select_one("th") for row in table.select("tbody tr")]
+        numbers = [cell.get_text(strip=True) for cell in counted if cell]
+        if len(numbers) == len(counted) and numbers == list(map(str, range(len(numbers)))):
+            for cell in [*counted, *(row.select_one("th") for row in table.select("thead tr"))]:
+                cell.decompose()
+        for cell in table.select("td"):
+            if not re.search(r"\d|^nan$", cell.get_text(strip=True), re.I):
+                cell["class"] = "words"
+    return str(soup)
 
 
 def markdown(text):

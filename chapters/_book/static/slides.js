@@ -4,6 +4,7 @@
 const WIDTH = 1280;
 const HEIGHT = 720;
 const SMALLEST = 0.5;
+const FOOT = 36; // where the number of the slide stands
 const LARGEST = 1.3; // where no picture wants the room
 const FITTED = ".output, .formula, .table, .exercise";
 
@@ -21,7 +22,11 @@ function overflows(slide) {
   const wide = [...slide.querySelectorAll(`${FITTED}, .code`)].some(
     (part) => part.scrollWidth > part.clientWidth + 1
   );
-  return wide || slide.scrollHeight > HEIGHT + 1;
+  const top = slide.getBoundingClientRect().top;
+  const high = [...slide.children].some(
+    (part) => part.getBoundingClientRect().bottom - top > HEIGHT - FOOT
+  );
+  return wide || high;
 }
 
 async function start() {
