@@ -205,7 +205,7 @@ EXERCISES = (
     ),
     Exercise(
         id="5.3",
-        question="Which share of the variance of the children's slopes is noise?",
+        question="Which share of the variance of the children's slopes (with n − 1) is noise?",
         right=noise_share,
         success="by this estimate more than half of the variance of the slopes would be there "
         "if all children grew alike. But it rests much on two children, of whom one strays far "
@@ -284,7 +284,8 @@ EXERCISES = (
         kind="mapping",
         success="within and between have opposite signs: a reversal between levels. It is not "
         "Simpson's paradox as this chapter uses the word, because the line through all rows "
-        "does not fall.",
+        "does not fall. Every man gains one year of experience per year, so the within slope "
+        "is also the trend of wages in those years.",
         tolerance=0.02,
         wanted="a slope for each name, in log wage per year",
         mistakes=(
