@@ -153,8 +153,7 @@ def found_slope(wish_sd: float = WISH_SD, town: float = 0.0) -> float:
 EXERCISES = (
     Exercise(
         id="8.1",
-        question="Between which two scores does the mean of such boys in a new public school "
-        "lie with 95 % probability?",
+        question="What is the 95 % range for the mean of such boys in a new public school?",
         right=new_school,
         kind="numbers",
         wanted="a lower and an upper score in points",
@@ -213,8 +212,8 @@ EXERCISES = (
     ),
     Exercise(
         id="8.3",
-        question="Which share of the variance lies between people on day 9, beyond the mean "
-        "line?",
+        question="Which share of the variance around the mean line lies between people on day "
+        "9?",
         right=share_between,
         wanted="a share between 0 and 1",
         success="on day 0 it is about a half. With a random slope the share of the groups, and "
