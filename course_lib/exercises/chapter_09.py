@@ -1,4 +1,4 @@
-"""Exercises of chapter 9: a share by hand, what a waterfall permits, averages, LIME reports."""
+"""Exercises of chapter 9: shares, what bars and reports permit, averages, LIME reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from course_lib.datasets import load
 from course_lib.exercises.checker import Exercise, Mistake
@@ -183,29 +182,64 @@ def hint_to_reports(letters: str) -> str:
     return "look again at " + " And at ".join(parts)
 
 
-# 9.5: at least 5 of 12 important genes among 15 of 120.
+# 9.5: the share of meanses under three groups of peers.
 
-GENES, IMPORTANT, IN_PATHWAY, BOTH = 120, 15, 12, 5
-
-
-def chance_of_at_least(count: int = BOTH) -> float:
-    """Return P(at least `count`) without replacement."""
-    return float(stats.hypergeom.sf(count - 1, GENES, IN_PATHWAY, IMPORTANT))
+BOY = 4583
 
 
-def chance_of_exactly() -> float:
-    """Return P(exactly BOTH) without replacement."""
-    return float(stats.hypergeom.pmf(BOTH, GENES, IN_PATHWAY, IMPORTANT))
+@functools.cache
+def additive_fit() -> LmerResult:
+    """Fit two columns without a product."""
+    return lmer("mAch ~ ses + meanses + (1 | school)", pupils())
 
 
-def with_replacement() -> float:
-    """Return P(at least BOTH) if each gene were put back."""
-    return float(stats.binom.sf(BOTH - 1, IMPORTANT, IN_PATHWAY / GENES))
+def boy() -> pd.Series:
+    """Return the boy of the chapter."""
+    return pupils().loc[BOY]
 
 
-def expected_count() -> float:
-    """Return the mean count."""
-    return IMPORTANT * IN_PATHWAY / GENES
+def peers_of(group: str) -> pd.DataFrame:
+    """Return one of the three groups of peers."""
+    table = pupils()
+    if group == "school":
+        return table[table["school"] == boy()["school"]]
+    return table if group == "all" else table[table["catholic"] == 0]
+
+
+def shares(column: str = "meanses") -> dict[str, float]:
+    """Return the share of a column: coefficient times the distance from the peers' mean."""
+    slope = additive_fit().fe_params[column]
+    return {
+        group: float(slope * (boy()[column] - peers_of(group)[column].mean()))
+        for group in ("all", "public", "school")
+    }
+
+
+def without_peers() -> dict[str, float]:
+    """Return coefficient times value, as if the peers' mean were zero."""
+    return dict.fromkeys(
+        shares(), float(additive_fit().fe_params["meanses"] * boy()["meanses"])
+    )
+
+
+def peers_minus_boy() -> dict[str, float]:
+    """Return the shares with the difference the wrong way round."""
+    return {group: -share for group, share in shares().items()}
+
+
+def distances() -> dict[str, float]:
+    """Return the distances without the coefficient."""
+    slope = additive_fit().fe_params["meanses"]
+    return {group: float(share / slope) for group, share in shares().items()}
+
+
+def refitted() -> dict[str, float]:
+    """Return the shares of models fitted to the peers, where meanses varies among them."""
+    found = shares()
+    formula = "mAch ~ ses + meanses + (1 | school)"
+    public = peers_of("public")
+    slope = lmer(formula, public).fe_params["meanses"]
+    return found | {"public": float(slope * (boy()["meanses"] - public["meanses"].mean()))}
 
 
 # 9.6: which two sentences.
@@ -214,8 +248,7 @@ WRONG_IN_REPORT = {
     "B": "the scenario changes a row of a table, not a family. Nobody's SES was changed.",
     "C": "a map has a hottest spot even where the cue is everywhere, as grain was. What would "
     "you do with the spot before you believe it?",
-    "D": "with correlated genes most studies without any effect name a pathway. What did the "
-    "test shuffle?",
+    "D": "the log held one model. What else was different in April?",
 }
 
 
@@ -268,8 +301,8 @@ EXERCISES = (
         id="9.2",
         question="Which two sentences does the waterfall permit?",
         right=lambda: "AD",
-        success="a bar is about this forest, this boy, and these peers. Other peers, another "
-        "bar: beside pupils below the step his attendance is nothing special.",
+        success="a bar is about this forest, this boy, and these peers. Beside peers who all "
+        "attend more, he loses the whole step.",
         kind="choice",
         options=tuple(PAIRS),
         mistakes=tuple(
@@ -333,42 +366,36 @@ EXERCISES = (
     ),
     Exercise(
         id="9.5",
-        question="How likely is it that at least 5 of the 15 genes belong to the pathway?",
-        right=chance_of_at_least,
-        success="as evidence for the pathway it is worth as much as its null: that genes are "
-        "drawn one by one. Where the 12 genes rise and fall together, five of them arrive "
-        "together more often.",
-        tolerance=0.005,
-        wanted="a probability",
+        question="How many points is the share of meanses, beside three groups of peers?",
+        right=shares,
+        kind="mapping",
+        wanted="a share in points",
+        success="one model, one boy, one prediction, and three answers. Beside his schoolmates "
+        "`meanses` moves nothing, because they all share it: such a bar can show no effect of "
+        "the school. Always say whom he is compared with.",
+        tolerance=0.01,
+        absolute=0.005,
         mistakes=(
             Mistake(
-                chance_of_exactly,
-                "that is the chance of exactly 5. Six or more would have been as striking.",
+                without_peers,
+                "your three numbers are (nearly) the same. Did you use the same peers three "
+                "times, or none?",
             ),
             Mistake(
-                lambda: chance_of_at_least(BOTH + 1),
-                "that is the chance of more than 5. `sf(k, …)` does not count k itself.",
+                peers_minus_boy,
+                "the sign is wrong: a share leads from the peers to the boy.",
             ),
             Mistake(
-                lambda: 1 - chance_of_at_least(),
-                "that is the chance of fewer than 5.",
+                lambda: shares("ses"),
+                "those are the shares of `ses`.",
             ),
             Mistake(
-                lambda: 1 - chance_of_at_least(BOTH + 1),
-                "that is the chance of 5 or fewer, the other side.",
+                distances,
+                "those are distances in units of SES. How many points is one unit worth?",
             ),
             Mistake(
-                with_replacement,
-                "you put each gene back before the next is drawn. A gene is in the list once.",
-            ),
-            Mistake(expected_count, "that is how many to expect, not how likely 5 are."),
-            Mistake(
-                lambda: BOTH / expected_count(),
-                "that is how many times as many as expected. How likely is it?",
-            ),
-            Mistake(
-                lambda: 100 * chance_of_at_least(),
-                "that is the right number in per cent. Write it as a probability.",
+                refitted,
+                "you fitted the model anew to the peers. Only the peers change, not the model.",
             ),
         ),
     ),

@@ -24,6 +24,7 @@ from course_lib.exercises import (
     chapter_03,
     chapter_06,
     chapter_08,
+    chapter_09,
     check,
     judge,
     progress,
@@ -32,6 +33,7 @@ from course_lib.exercises.chapter_04 import REPORT, balance
 from course_lib.exercises.chapter_05 import common_slope, schools
 from course_lib.exercises.checker import read, same, value_of
 from course_lib.exercises.progress import chapters_with_exercises, exercises_of, session
+from course_lib.explain import linear_shap
 from course_lib.mixed.compare import exact_rlrt, lr_test
 from course_lib.mixed.result import lmer
 from course_lib.reshape import own_slopes, within_between
@@ -980,13 +982,20 @@ def test_9_4_each_letter_follows_from_the_reports_of_the_chapter():
     assert judge(exercise, letters).correct is True
 
 
-def test_enrichment_by_drawing():
-    rng = np.random.default_rng(1)
-    draws = rng.permuted(np.tile(np.arange(120) < 12, (20_000, 1)), axis=1)[:, :15].sum(axis=1)
-    right = value_of(exercises_of(9)[4].right)
-    assert (draws >= 5).mean() == pytest.approx(right, abs=0.0025)
-    for answer in (0.00731, 0.0073):
-        assert check("9.5", answer).correct is True
+def test_9_5_shares_as_the_library_computes_them():
+    table = chapter_09.pupils()
+    fit = chapter_09.additive_fit()
+    peers = {"all": table, "public": table[table["catholic"] == 0]}
+    peers["school"] = table[table["school"] == table.loc[4583, "school"]]
+    found = {
+        name: linear_shap(fit, table.loc[[4583]], background=rows)["meanses"].item()
+        for name, rows in peers.items()
+    }
+    assert found["all"] < found["public"] - 0.1 < found["school"] - 0.2
+    assert check("9.5", found).correct is True
+    assert (
+        check("9.5", {name: round(share, 2) for name, share in found.items()}).correct is True
+    )
 
 
 def test_every_other_pair_has_a_reason_for_each_wrong_letter():
