@@ -151,3 +151,48 @@ def test_what_is_said_without_a_slide_is_said_with_the_next(slides_of):
     assert slides_of([listed]) == []
     [section] = slides_of([text("## Empty\n\n- only a list"), code("f()", "<b>")])
     assert "only a list" in section[0].notes[0]
+
+
+def written(cell, id_="here", **slide):
+    return cell | {"id": id_, "metadata": cell["metadata"] | {"slide": slide}}
+
+
+def test_an_author_writes_what_stands_above_and_below(slides_of):
+    table = written(code("a = 1\nf(a)", "<table>"), "table", lead="Each row is a person.")
+    second = code("g()", "<table>")
+    found = written(text("**So people differ in level and in slope, too.**"), under="table")
+    [section] = slides_of([QUESTION, table, second, found])
+    assert kinds(section) == [
+        ["text", "text", "output", "alt", "conclusion"],
+        ["code", "output", "alt"],
+    ]
+    shorter = written(
+        text("**So people differ in level and in slope, too.**"), conclusion="No."
+    )
+    [section] = slides_of([QUESTION, table, shorter])
+    assert section[0].parts[-1] == ("conclusion", "No.")
+    [section] = slides_of([written(QUESTION, lead="People differ."), second])
+    assert section[0].parts[0] == ("text", "People differ.")
+
+
+def test_an_author_decides_on_code_and_cells(slides_of):
+    shown = written(code("a = 1\nb = 2", "<b>"), code=True)
+    assert "code" in kinds(slides_of([QUESTION, shown])[0])[0]
+    hidden = written(code("lmer(f)", "<b>"), code=False)
+    assert "code" not in kinds(slides_of([QUESTION, hidden])[0])[0]
+    assert kinds(slides_of([QUESTION, written(code("f()", "<b>"), skip=True)])[0]) == [["text"]]
+
+
+@pytest.mark.parametrize(
+    "slide",
+    [{"leed": "a"}, {"lead": 1}, {"code": "yes"}, {"under": "nowhere", "conclusion": "So."}],
+)
+def test_what_an_author_wrote_wrongly_is_said(slides_of, slide):
+    with pytest.raises(ValueError, match=r"slide metadata|no slide of the section"):
+        slides_of([QUESTION, written(text("A sentence."), **slide)])
+
+
+def test_a_sentence_of_an_author_is_never_lost(slides_of):
+    lead = " ".join(["word"] * 30)
+    with pytest.raises(ValueError, match="more than 50 words"):
+        slides_of([QUESTION, written(code("f()", "<b>"), lead=lead), text(f"**{lead}.**")])

@@ -56,6 +56,8 @@ class Slide:
     notes: list = field(default_factory=list)
     asked: str = ""
     section: str = ""
+    written: bool = False  # by an author
+    coded: bool = False  # its code is what is taught
     cells: list = field(default_factory=list)  # ids of the cells whose outputs it shows
 
     def kinds(self):
@@ -71,10 +73,11 @@ class Slide:
         return sum(n_words(content) for kind, content in self.parts if kind == "text")
 
     def shorten(self):
-        """Leave of the text only the question."""
-        self.parts = [
-            (kind, self.asked if kind == "text" else content) for kind, content in self.parts
-        ]
+        """Leave of the opening only the question."""
+        for number, (kind, _) in enumerate(self.parts):
+            if kind == "text":
+                self.parts[number] = ("text", self.asked)
+                return
 
 
 def slides_of(cells, pictures=None):
@@ -97,13 +100,18 @@ def slides_of(cells, pictures=None):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             heading = re.match(r"(#{1,3}) (.+)", source)
+            written, id_ = _written(cell), cell.get("id")
             if heading and len(heading[1]) < 3 or not sections:
-                sections.append(_opened(source, _written(cell)))
+                sections.append(_opened(source, written))
                 title = sections[-1][0].heading
             elif heading:
-                sections[-1].append(_asked(heading[2], source, _written(cell)))
+                sections[-1].append(_asked(heading[2], source, written))
             else:
-                _told(sections[-1], source, _written(cell))
+                _told(sections[-1], source, written, id_)
+            if heading:
+                sections[-1][-1].cells.append(id_)
+                if "conclusion" in written:
+                    _conclude(sections[-1], written["conclusion"], written.get("under"))
         elif not _is_hidden(cell):
             _show(sections[-1], cell, source, (pictures or {}).get(index, "A figure."))
         for slide in sections[-1]:
@@ -129,7 +137,8 @@ def _is_thin(slide):
     """Whether a slide is empty, a sentence that asks nothing, or a printed line or two."""
     kinds = set(slide.kinds())
     if kinds == {"text"}:
-        return not any(content.rstrip("*").endswith("?") for _, content in slide.parts)
+        asks = any(content.rstrip("*").endswith("?") for _, content in slide.parts)
+        return not (asks or slide.written)
     if not kinds <= {"code", "output", "alt"}:
         return False
     return all(
@@ -141,7 +150,7 @@ def _is_thin(slide):
 
 def _written(cell):
     """Return what an author wrote for the slide of a cell."""
-    written = cell["metadata"].get("slide", {})
+    written = dict(cell["metadata"].get("slide", {}))
     wrong = [k for k, value in written.items() if not isinstance(value, KEYS.get(k, ()))]
     if wrong:
         raise ValueError(f"cell {cell.get('id')}: slide metadata must not have {wrong}")
@@ -153,7 +162,10 @@ def _opened(source, written):
     heading, _, rest = source.partition("\n")
     title = re.sub(r"^#+ ", "", heading)
     if heading in SPOKEN:
-        return [Slide(title, [], [rest])]
+        rest, first, exercise = rest.partition("### Exercise ")
+        number, _, question = exercise.partition("\n")
+        shown = [_asked(f"Exercise {number}", exercise, {})] if first and question else []
+        return [Slide(title, [], [rest]), *shown]
     if heading in LISTED:
         items = re.findall(r"^- (.+(?:\n  .+)*)", rest, re.M)
         pages = [[]]
@@ -163,6 +175,8 @@ def _opened(source, written):
             pages[-1].append(item)
         if heading == LISTED[0]:  # the rest of the aims is spoken
             del pages[1:]
+        elif len(pages) == 2 and len(pages[1]) < len(pages[0]) - 1:
+            pages = [pages[0][:-1], [pages[0][-1], *pages[1]]]
         made = [
             Slide(title, [("list", "\n".join(f"- {item}" for item in page))]) for page in pages
         ]
@@ -181,11 +195,12 @@ def _asked(title, source, written):
     opening, slide.asked = _opening(_sentences(text.replace("**", "")))
     if "lead" in written:
         opening = slide.asked = written["lead"]
+        slide.written = True
     slide.parts.append(("text", opening))
     if written.get("skip"):
         return slide
     slide.parts += [("formula", formula) for formula in FORMULA.findall(rest)[:1]]
-    slide.parts += [("table", table) for table in _tables(rest)[:1]]
+    slide.parts += [("table", table) for table in _tables(rest, "lead" in written)[:1]]
     return slide
 
 
@@ -209,16 +224,18 @@ def _opening(sentences):
     return " ".join(sentences[first : last + 1]), question
 
 
-def _told(section, source, written):
+def _told(section, source, written, id_):
     """Give the last slide of a section its conclusion, and the speaker the rest."""
     lecturers = LECTURERS.search(source)
     if lecturers or source.startswith("For lecturers:"):
         note = lecturers[1] if lecturers else source.removeprefix("For lecturers:")
         section[0].notes.insert(0, note.strip())
         return
-    tables = [("table", table, "") for table in _tables(source)[:1]]
-    for kind, content, said in [] if written.get("skip") else [*_formulas(source), *tables]:
-        said = written.get("lead", said)
+    tables = [("table", table, "") for table in _tables(source, "lead" in written)[:1]]
+    shown = [] if written.get("skip") else [*_formulas(source), *tables]
+    by_author = "lead" in written
+    for kind, content, said in shown:
+        said = written.pop("lead", said)
         last = section[-1]
         if last.kinds() == ["text"] and _is_thin(last):  # nothing was asked
             last.parts = [("text", said)] if said else last.parts
@@ -227,6 +244,8 @@ def _told(section, source, written):
         elif said:
             last.parts.append(("text", said))
         last.parts.append((kind, content))
+        last.cells.append(id_)
+        last.written |= by_author
     conclusion = written.get("conclusion", "" if written.get("skip") else _bold(source))
     if conclusion:
         _conclude(section, conclusion, written.get("under"))
@@ -251,13 +270,14 @@ def _formulas(source):
     return [("formula", found[0], before[0] if before and n_words(before[0]) <= 30 else "")]
 
 
-def _tables(source):
-    """Return the tables of running text that a room can read."""
+def _tables(source, wanted):
+    """Return the tables of running text that a room can read, or that an author wants."""
     found = TABLE.findall(BOX.sub(" ", source))
     return [
         table.strip()
         for table in found
-        if n_words(table.replace("|", " ")) <= MOST_TABLE_WORDS
+        if wanted
+        or n_words(table.replace("|", " ")) <= MOST_TABLE_WORDS
         and len(table.strip().splitlines()) <= MOST_TABLE_ROWS + 2
     ]
 
@@ -274,11 +294,13 @@ def _conclude(section, conclusion, under):
     if last.n_words() + n_words(conclusion) > MOST_WORDS:
         last.shorten()
     if last.n_words() + n_words(conclusion) > MOST_WORDS:
+        if last.written:
+            raise ValueError(f"more than {MOST_WORDS} words with: {conclusion}")
         if last.kinds() == ["text"]:
             section.append(last := Slide(last.heading))
         else:
             last.without("text")
-    if _n_lines(last) + n_words(conclusion) // 13 > MOST_JOINED:
+    if _n_lines(last) + n_words(conclusion) // 13 > MOST_JOINED and not last.coded:
         last.without("code")
     last.parts.append(("conclusion", conclusion))
 
@@ -317,6 +339,8 @@ def _show(section, cell, source, alt):
     else:
         section.append(asked := Slide(asked.heading, parts))
         asked.asked = written.get("lead", "")
+    asked.written |= "lead" in written
+    asked.coded |= written.get("code", False)
     asked.cells.append(cell.get("id"))
 
 

@@ -59,6 +59,7 @@ window.MathJax = {{
 {body}
 </div></div>
 """
+NUMBER = re.compile(r"^[^A-Za-z]*\d[^A-Za-z]*(?:e[-+]?\d+)?$|^nan$", re.I)
 highlight = Highlight2HTML()
 
 
@@ -135,8 +136,8 @@ def part_html(kind, content, alt, later):
 def for_a_room(shown):
     """Return tables without what nobody reads from afar.
 
-    A head with nothing but the name of the index goes, and an index that only counts; of a
-    fitted model its variances and its fixed effects stay. Words stand to the left.
+    An index that only counts goes; of a fitted model its variances and its fixed effects stay.
+    Words stand to the left.
     """
     soup = BeautifulSoup(shown, "html.parser")
     tables = soup.select("table")
@@ -147,18 +148,50 @@ def for_a_room(shown):
             table.decompose()
         soup.div["class"] = "fit"
     for table in tables[:2]:
-        for row in table.select("thead tr")[1:]:
-            if not any(cell.get_text(strip=True) for cell in row.select("th, td")[1:]):
-                row.decompose()
-        counted = [row.select_one("th") for row in table.select("tbody tr")]
-        numbers = [cell.get_text(strip=True) for cell in counted if cell]
-        if len(numbers) == len(counted) and numbers == list(map(str, range(len(numbers)))):
-            for cell in [*counted, *(row.select_one("th") for row in table.select("thead tr"))]:
-                cell.decompose()
-        for cell in table.select("td"):
-            if not re.search(r"\d|^nan$", cell.get_text(strip=True), re.I):
-                cell["class"] = "words"
+        _name_the_index(table)
+        _drop_counting(table)
+        _align_words(table)
     return str(soup)
+
+
+def _name_the_index(table):
+    """Put the names of an index, which have a row of their own, into the row above."""
+    rows = [row.select("th") for row in table.select("thead tr")]
+    if len(rows) < 2:
+        return
+    above, names = rows[-2:]
+    n = sum(bool(cell.get_text(strip=True)) for cell in names)
+    if any(cell.get_text(strip=True) for cell in [*above[:n], *names[n:]]):
+        return
+    for cell, name in zip(above[:n], names[:n], strict=True):
+        cell.string = name.get_text(strip=True)
+    names[0].parent.decompose()
+
+
+def _drop_counting(table):
+    """Take away an index without a name that only counts."""
+    counted = [row.select_one("th") for row in table.select("tbody tr")]
+    corners = [row.select_one("th") for row in table.select("thead tr")]
+    numbers = [cell.get_text(strip=True) for cell in counted if cell]
+    named = any(cell and cell.get_text(strip=True) for cell in corners)
+    if not named and len(numbers) == len(counted) and all(map(str.isdecimal, numbers)):
+        for cell in filter(None, [*counted, *corners]):
+            cell.decompose()
+
+
+def _align_words(table):
+    """Mark the cells and the heads of columns that hold words."""
+    rows = [row.select("td") for row in table.select("tbody tr")]
+    words = [[not NUMBER.search(cell.get_text(strip=True)) for cell in row] for row in rows]
+    for row, told in zip(rows, words, strict=True):
+        for cell, is_word in zip(row, told, strict=True):
+            if is_word:
+                cell["class"] = "words"
+    heads = [row.select("th") for row in table.select("thead tr")][-1:]
+    if heads and rows and len({len(row) for row in rows}) == 1:
+        for number in range(1, min(len(words[0]), len(heads[0])) + 1):
+            if all(row[-number] for row in words):
+                heads[0][-number]["class"] = "words"
 
 
 def markdown(text):
