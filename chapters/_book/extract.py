@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 MOST_WORDS, MOST_CODE_LINES, WIDEST_CODE, MOST_OUTPUT_LINES = 50, 8, 80, 14
 MOST_LISTED = 100  # words of a list: what is summed up is seen at once
 LEAST_CONCLUSION = 8  # words; shorter bold text is a heading within a paragraph
+LONGEST_OUTPUT = 22  # lines of printed text that an author introduces
 LEAST_LINES = 3  # of printed text that is a slide without a conclusion
 MOST_JOINED = 11  # lines of code and output that fit below a question, or above a conclusion
 MOST_BELOW_TEXT = 28  # words above a picture: two lines, or the picture gets too small
@@ -311,7 +312,7 @@ def _show(section, cell, source, alt):
     What is not high joins the question that has just been asked.
     """
     written = _written(cell)
-    bundles = _bundles(cell)
+    bundles = _bundles(cell, MOST_OUTPUT_LINES if "lead" not in written else LONGEST_OUTPUT)
     asked = section[-1]
     machinery = IMPORTS.search(source) or "check(" in source
     if not bundles or written.get("skip") or machinery and "lead" not in written:
@@ -342,6 +343,8 @@ def _show(section, cell, source, alt):
     asked.written |= "lead" in written
     asked.coded |= written.get("code", False)
     asked.cells.append(cell.get("id"))
+    if "conclusion" in written:
+        _conclude(section, written["conclusion"], written.get("under"))
 
 
 def _n_rows(bundle):
@@ -368,7 +371,7 @@ def _is_machinery(cell, source):
     return "hide-input" in cell["metadata"].get("tags", []) or bool(DRAWS.search(source))
 
 
-def _bundles(cell):
+def _bundles(cell, most_lines):
     """Return each output of a cell as {MIME type: content}: pictures, or all that is short.
 
     What is printed in pieces is one output; lines on the type of a column are left out.
@@ -389,7 +392,7 @@ def _bundles(cell):
         bundle
         for bundle in bundles
         if "text/plain" not in bundle
-        or 0 < len(bundle["text/plain"].splitlines()) <= MOST_OUTPUT_LINES
+        or 0 < len(bundle["text/plain"].splitlines()) <= most_lines
     ]
 
 
