@@ -204,10 +204,11 @@ MEASURE = """async () => {
 }"""
 
 
-def test_every_page_can_be_read_on_both_screens(browser, address, pages):
+def read_on_both_screens(browser, address, names):
+    """Return what is wrong with each page."""
     page = browser.new_page()
     complaints, wrong = listen(page), {}
-    for name in pages:
+    for name in names:
         for place, (width, height) in SIZES.items():
             page.set_viewport_size({"width": width, "height": height})
             if place == "desktop":  # the telephone is the same page, turned narrow
@@ -217,7 +218,18 @@ def test_every_page_can_be_read_on_both_screens(browser, address, pages):
             wrong[name] = complaints.copy()
             complaints.clear()
     page.close()
-    assert wrong == {}
+    return wrong
+
+
+def test_chapters_can_be_read_on_both_screens(browser, address, pages):
+    names = [name for name in pages if "/" not in name]
+    assert len(names) > 12
+    assert read_on_both_screens(browser, address, names) == {}
+
+
+@pytest.mark.thorough  # as many pages again, made by the same rules
+def test_every_page_can_be_read_on_both_screens(browser, address, pages):
+    assert read_on_both_screens(browser, address, pages) == {}
 
 
 @pytest.mark.parametrize("name", ["index.html", "search.html"])
