@@ -449,6 +449,7 @@ def test_progress_shows_in_a_notebook_and_is_a_copy():
     assert state_of("98.1") == ["not answered", 0]
 
 
+@pytest.mark.slow
 def test_import_loads_no_chapter():
     code = (
         "import sys, course_lib.exercises as exercises;"
@@ -584,6 +585,7 @@ def test_chapter_has_four_to_six_exercises_in_order(chapter):
     assert names == [f"{chapter}.{place}" for place in range(1, len(names) + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "chapter"), COURSE)
 def test_exercise_of_the_course_judges_its_own_answers(exercise, chapter):
     assert exercise.id.startswith(f"{chapter}.")
@@ -594,6 +596,7 @@ def test_exercise_of_the_course_judges_its_own_answers(exercise, chapter):
         assert judge(exercise, value_of(mistake.value)).message == f"Not yet: {mistake.hint}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "chapter"), COURSE)
 def test_exercise_of_the_course_knows_two_mistakes_that_are_told_apart(exercise, chapter):
     right = read(exercise, value_of(exercise.right))
@@ -795,6 +798,7 @@ def test_detector_of_given_away_answers_detects():
         assert gives_away(fine, NUMBER) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "chapter"), COURSE)
 def test_no_hint_of_the_course_gives_the_answer_away(exercise, chapter):
     judged = [judge(exercise, answer) for answer in wrong_answers(exercise)]
@@ -906,6 +910,7 @@ def test_4_5_equal_coffee_today_asks_for_the_contextual_effect():
     assert abs(fit.fe_params["mean"] - 0.3) > 4 * fit.bse_fe["mean"]
 
 
+@pytest.mark.slow
 def test_profile_interval_of_chapter_4_ends_where_the_deviance_has_risen_by_its_quantile():
     rng = np.random.default_rng(5)
     table = simulate_growth(GrowthDesign(n_schools=1, missing_fraction=0.2), rng).dropna()

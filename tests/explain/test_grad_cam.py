@@ -146,6 +146,7 @@ def test_probabilities():
     assert np.isfinite(loss_and_gradient(huge, IMAGES, LABELS)[0])
 
 
+@pytest.mark.slow
 def test_planted_sticker_is_learnt_and_found(sticker_net, new_scans):
     scans, ill, corners = new_scans
     said = predict_proba(sticker_net, scans).argmax(axis=1)

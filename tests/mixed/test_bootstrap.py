@@ -24,6 +24,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", MODELS)
 def test_same_as_refit(name, reml):

@@ -252,6 +252,7 @@ def test_smallest_bootstrap_p_value_is_said(sleep):
     assert "smallest" in test.note
 
 
+@pytest.mark.slow
 def test_level_under_a_true_null():
     """4,000 data sets without slope variance: who rejects at 5 % how often?"""
     n_sim, groups = 4000, 50

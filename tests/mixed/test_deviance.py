@@ -338,6 +338,7 @@ def any_design(draw):
     return X, rng.normal(size=N), factors, theta
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(any_design(), st.booleans(), st.sampled_from([None, 0.7]))
 def test_every_combination_of_levels_and_crossing(design, reml, sigma):

@@ -154,6 +154,7 @@ def test_reference_fits(name, data, formula):
             same_fit(lmer(formula, rows), lmer(formula, table, progress=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "formula",
     [
@@ -255,6 +256,7 @@ def test_what_is_neither_number_nor_category_is_refused_as_in_memory(con, value)
     assert said[0] == said[1] or (value == "null" and "'x'" in said[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key",
     [
@@ -321,6 +323,7 @@ def test_zero_and_units_do_not_matter(con, formula, shift, unit):
 # The result
 
 
+@pytest.mark.slow
 def test_result_has_all_that_does_not_need_rows(con, sleep_fit):
     sleep = load("sleepstudy")
     here = lmer(SLEEP, sleep)
@@ -619,6 +622,7 @@ def polars_frame():
     return frame.with_columns(pl.Series("kind", kinds).cast(pl.Enum(["b", "a"])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapped", [False, True], ids=["native", "narwhals"])
 @pytest.mark.parametrize(
     "change",

@@ -184,6 +184,7 @@ def test_profile_ends_lie_where_the_likelihood_has_fallen(profile):
         assert rise == pytest.approx(stats.chi2.ppf(0.95, 1), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_profile_of_sigma_by_its_definition():
     ml = lmer("Reaction ~ Days + (1 | Subject)", SLEEP, reml=False)
     table = ml.conf_int("profile", alpha=0.1)
@@ -207,6 +208,7 @@ def test_profile_narrows_with_alpha(fit, profile):
     assert (narrow["estimate"] < narrow["upper"]).all()
 
 
+@pytest.mark.slow
 def test_profile_of_a_zero_variance():
     fit = lmer("Yield ~ 1 + (1 | Batch)", load("dyestuff2"))
     row = fit.conf_int("profile").loc["sd(Intercept | Batch)"]
@@ -222,6 +224,7 @@ def test_profile_of_a_zero_variance():
     assert rise == pytest.approx(stats.chi2.ppf(0.95, 1), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_profile_limit_reaches_as_far_as_the_likelihood_allows():
     """A slope spread near zero: its limit lies behind a ridge, where its correlation turns."""
     fit = lmer(

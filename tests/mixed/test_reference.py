@@ -133,6 +133,7 @@ def test_new_data(fitted, reference):
     np.testing.assert_allclose(both, reference["predict_conditional"], atol=near)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", PROFILES, ids=by_name)
 def test_profile_intervals(reference):
     fit = lmer(reference["formula"], frame(reference["data"]), reference["reml"])
