@@ -71,7 +71,8 @@ def catholic_share() -> float:
 # 9.2: which two sentences a waterfall permits.
 
 WRONG = {
-    "B": "the forest was never told what happens if somebody *changes* attendance.",
+    "B": "2.62 compares him with these peers, and 36 of them are below the step too; the "
+    "planted step is 4. In a real school, moreover, no lot draws who attends.",
     "C": "a bar belongs to one boy and one forest; it says nothing about the scores of others.",
     "E": "exact arithmetic is not a standard error. The five other forests gave other bars.",
 }

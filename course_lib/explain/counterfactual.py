@@ -76,7 +76,8 @@ class Counterfactual:
 
         It says what the model would predict, not what would happen. New values are rounded away
         from the old ones, with more digits where the model, asked at the rounded values, would
-        otherwise contradict the sentence.
+        otherwise contradict the sentence, or where rounding would change the length of a step.
+        A step in units of the scale is computed from the two values that are printed.
 
         Examples
         --------
@@ -92,10 +93,12 @@ class Counterfactual:
             return f"{round(value, places) + 0.0:.{places}f}"
 
         places = self._decimals(digits)
-        rows = self.changes.assign(to=self.rounded[min(places, MOST_DECIMALS)][0])
+        rows = self.changes.assign(
+            to=self.rounded[min(places, MOST_DECIMALS)][0], scaled=self._printed_steps(places)
+        )
         steps = " and ".join(
             f"{row['column']} were {text(row['to'], places)} instead of "
-            f"{text(row['from'], places)} ({row['scaled_change']:+.{digits}f} sd)"
+            f"{text(row['from'], places)} ({row['scaled']:+.{digits}f} sd)"
             for _, row in rows[rows["change"] != 0].iterrows()
         )
         now, goal = text(self.prediction), f"{self.target_kind} {text(self.target)}"
@@ -120,10 +123,23 @@ class Counterfactual:
             allowed += SLACK * max(abs(self.target), abs(self.prediction))
         else:  # a prediction is named, with so many digits
             allowed += 0.5 / 10**digits
+        true_steps = self.changes["scaled_change"].to_numpy()
         for places in range(digits, MOST_DECIMALS):
-            if miss(self.rounded[places][1]) <= allowed:  # not for NaN
+            same = np.abs(self._printed_steps(places) - true_steps) <= 0.5 / 10**digits
+            if miss(self.rounded[places][1]) <= allowed and same.all():  # not for NaN
                 return places
         return max(digits, MOST_DECIMALS)
+
+    def _printed_steps(self, places: int) -> np.ndarray:
+        """Return the steps between values of so many decimals, in units of the scale."""
+        change = self.changes["change"].to_numpy()
+        moved = change != 0
+        old = self.changes["from"].to_numpy().round(places)
+        new = self.rounded[min(places, MOST_DECIMALS)][0]
+        steps = np.zeros(len(change))
+        scaled = self.changes["scaled_change"].to_numpy()[moved]
+        steps[moved] = (new - old)[moved] * scaled / change[moved]
+        return steps
 
 
 def counterfactual(

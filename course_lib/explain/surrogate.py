@@ -91,7 +91,8 @@ def local_surrogate(
     n_repeats : int
         Repeats, at least two.
     kernel_width : float, optional
-        h, in standard deviations; by default 0.75 √features, as in the package lime.
+        h, in standard deviations; by default 0.75 √features, as in the package lime (which
+        then takes the square roots of these weights, so that its neighbours count further out).
     alpha : float
         Ridge penalty, on the scale of the summed weights; 0 is weighted least squares.
     rng : numpy.random.Generator

@@ -248,7 +248,7 @@ def test_sentence_has_no_minus_zero(data, row):
 
 
 @pytest.mark.parametrize(
-    ("start", "target", "text"), [(0.0, 2.42, "1.3"), (2.0, -2.42, "-1.3")]
+    ("start", "target", "text"), [(0.0, 2.44, "1.3"), (2.0, -2.44, "-1.3")]
 )
 def test_sentence_rounds_away_from_the_old_value(start, target, text):
     table = pd.DataFrame({"a": [-2.0, 0.0, 2.0]})
@@ -278,6 +278,25 @@ def test_sentence_is_true_of_a_model_that_jumps(data, row):
         assert f"if a were {text}" in sentence
         printed = float(sentence.split("if a were ")[1].split()[0])
         assert jumpy(row.to_frame().T.assign(a=printed)).iloc[0] >= 1
+
+
+@pytest.mark.parametrize("start", [-1.37, -0.38, 0.04])
+@pytest.mark.parametrize("digits", [0, 1, 2])
+def test_sentence_prints_the_step_between_its_values(data, row, start, digits):
+    begin = pd.Series(row.to_dict() | {"a": start})
+    found = counterfactual(jumpy, begin, data, 1, change=["a"])
+    words = found.sentence(digits).split("if a were ")[1].split()
+    new, old, step = float(words[0]), float(words[3]), float(words[4].strip("("))
+    half = 0.5 / 10**digits
+    assert step == pytest.approx((new - old) / data["a"].std(ddof=0), abs=half)
+    assert step == pytest.approx(found.changes["scaled_change"][0], abs=2 * half)
+
+
+def test_sentence_takes_more_decimals_where_rounding_lengthens_the_step():
+    table = pd.DataFrame({"a": [-2.0, 0.0, 2.0]})
+    found = counterfactual(lambda rows: 2 * rows["a"], table.iloc[1], table, 2.42, change=["a"])
+    # 1.3 in place of 1.21 would be 0.80 sd in place of 0.74
+    assert found.sentence().endswith("if a were 1.21 instead of 0.00 (+0.7 sd)")
 
 
 def test_sentence_stays_within_bounds(data, row):
