@@ -122,7 +122,7 @@ def test_long_or_wide_code_is_left_out(slides_of, source):
 
 
 def test_a_list_is_spread_over_slides_and_the_aims_fill_one(slides_of):
-    items = "\n".join("- " + " ".join(["word"] * 40) for _ in range(5))
+    items = "\n".join("- " + " ".join(["word"] * 50) for _ in range(5))
     [section] = slides_of([text(f"## Summary\n\n{items}")])
     assert [content.count("- ") for slide in section for _, content in slide.parts] == [2, 2, 1]
     [section] = slides_of([text(f"## What you will be able to do\n\n{items}")])

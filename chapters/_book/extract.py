@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field
 
 MOST_WORDS, MOST_CODE_LINES, WIDEST_CODE, MOST_OUTPUT_LINES = 50, 8, 80, 14
-MOST_LISTED = 100  # words of a list: what is summed up is seen at once
+MOST_LISTED = 125  # words of a list: what is summed up is seen at once
 LEAST_CONCLUSION = 8  # words; shorter bold text is a heading within a paragraph
 LONGEST_OUTPUT = 22  # lines of printed text that an author introduces
 LEAST_LINES = 3  # of printed text that is a slide without a conclusion
@@ -333,9 +333,11 @@ def _show(section, cell, source, alt):
     parts = [part for part in parts if part[1]]
     high = len(lines) + sum(map(_n_rows, bundles)) > MOST_JOINED and lines
     room = (MOST_BELOW_TEXT if drawn else MOST_WORDS) - n_words(written.get("lead", ""))
-    if asked.kinds() == ["text"] and asked.n_words() > room:
+    opens = set(asked.kinds()) <= ({"text"} if drawn else {"text", "formula"}) and asked.parts
+    high = high or _n_lines(asked) + sum(map(_n_rows, bundles)) > MOST_JOINED and not drawn
+    if opens and asked.n_words() > room:
         asked.shorten()
-    if asked.kinds() == ["text"] and not high and asked.n_words() <= room:
+    if opens and not high and asked.n_words() <= room:
         asked.parts += parts
     else:
         section.append(asked := Slide(asked.heading, parts))
