@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 MOST_WORDS, MOST_CODE_LINES, WIDEST_CODE, MOST_OUTPUT_LINES = 50, 8, 80, 14
 MOST_LISTED = 125  # words of a list: what is summed up is seen at once
 LEAST_CONCLUSION = 8  # words; shorter bold text is a heading within a paragraph
-LONGEST_OUTPUT = 22  # lines of printed text that an author introduces
+LONGEST_OUTPUT = 24  # lines of printed text that an author introduces
 LEAST_LINES = 3  # of printed text that is a slide without a conclusion
 MOST_JOINED = 11  # lines of code and output that fit below a question, or above a conclusion
 MOST_BELOW_TEXT = 28  # words above a picture: two lines, or the picture gets too small
@@ -240,8 +240,9 @@ def _told(section, source, written, id_):
         last = section[-1]
         if last.kinds() == ["text"] and _is_thin(last):  # nothing was asked
             last.parts = [("text", said)] if said else last.parts
+            last.asked = said or last.asked
         elif last.kinds() != ["text"] or last.n_words() + n_words(said) > MOST_WORDS:
-            section.append(last := Slide(last.heading, [("text", said)]))
+            section.append(last := Slide(last.heading, [("text", said)], asked=said))
         elif said:
             last.parts.append(("text", said))
         last.parts.append((kind, content))
