@@ -37,7 +37,8 @@ def hidden(cell):
 
 
 def squeezed(text):
-    return re.sub(r"\s", "", text)
+    """Without spaces, and without Chinese: a machine may have no font for it."""
+    return re.sub(r"[\s\u3000-\u9fff\uff00-\uffef]", "", text)
 
 
 def edition(name, target):
