@@ -104,6 +104,7 @@ CALLS = {
     "predict": {"self": FIT, "newdata": DATA.head(5)},
     "refit": {"self": FIT, "y": DATA["y"]},
     "refit_many": {"self": FIT, "responses": DATA["y"].to_numpy()[None], "progress": False},
+    "refits": {"self": FIT, "responses": DATA["y"].to_numpy()[None]},
     "sd": {"self": FIT, "group": "g"},
     "simulate": {"self": FIT, "n": 2, "rng": generator},
     "summary": {"self": FIT},

@@ -30,7 +30,7 @@ from course_lib.errors import (
     check_type,
     course_error,
 )
-from course_lib.mixed.result import LmerResult, check_fit, refits
+from course_lib.mixed.result import LmerResult, check_fit
 
 __all__ = [
     "binned_means",
@@ -321,7 +321,7 @@ def simulated_envelope(
     simulated = np.array(
         [
             _statistic(statistic, refitted, len(observed))
-            for refitted in refits(fit, fit.simulate(n_sim, rng))
+            for refitted in fit.refits(fit.simulate(n_sim, rng))
         ]
     )
     curves = np.vstack([observed, simulated])

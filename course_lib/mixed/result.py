@@ -32,7 +32,7 @@ from course_lib.mixed.scaling import CollinearError, Standardised, standardise, 
 from course_lib.mixed.search import Estimate
 from course_lib.mixed.summary import Facts, html_summary, text_summary
 
-__all__ = ["LmerResult", "check_fit", "lmer", "refits", "refitted_by_ml"]
+__all__ = ["LmerResult", "check_fit", "lmer", "refitted_by_ml"]
 
 # Words of lme4 and statsmodels: what to write here instead.
 _WEIGHTS = "Unequal weights are not here; R's lme4 fits such a model."
@@ -681,6 +681,48 @@ class LmerResult:
         table.insert(0, "deviance", found.deviance)
         return table.assign(is_singular=found.is_singular, converged=found.converged)
 
+    def refits(self, responses: object) -> Iterator[LmerResult]:
+        """Fit the same model to many other responses, one whole fit after the other.
+
+        Parameters
+        ----------
+        responses : array_like, shape (S, nobs)
+            One new response per row, for the rows used in the fit.
+
+        Returns
+        -------
+        iterator of LmerResult
+            One fit per response. They are searched side by side, a batch at a time, so that no
+            more than a batch is held in memory.
+
+        Raises
+        ------
+        CourseError
+            If a response has another length, is constant, or is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from course_lib import lmer, load
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load("sleepstudy"))
+        >>> draws = fit.simulate(3, np.random.default_rng(1))
+        >>> [again.nobs for again in fit.refits(draws)]
+        [180, 180, 180]
+
+        See Also
+        --------
+        refit : One response.
+        refit_many : The parameters of all fits, as a table.
+        """
+        return self._refits(self._check_responses("responses", responses, 2))
+
+    def _refits(self, responses: np.ndarray) -> Iterator[LmerResult]:
+        for batch in batches(self.standardised, len(responses)):
+            drawn = with_responses(self.standardised, responses[batch])
+            for i, estimate in enumerate(search.estimates(drawn, self.reml)):
+                frame = replace(self.frame, y=responses[batch][i])
+                yield _checked(LmerResult(frame, drawn.of(i), estimate, self.reml))
+
     def _check_responses(self, argument: str, values: object, ndim: int) -> np.ndarray:
         """Return one response or many, finite, as long as the data, and not constant."""
         values = check_finite(argument, values)
@@ -796,15 +838,6 @@ def check_fit(argument: str, fit: object) -> LmerResult:
     """
     advice = "Write fit = lmer('Reaction ~ Days + (Days | Subject)', data) and pass fit."
     return check_type(argument, fit, LmerResult, "must be a model fitted by lmer", advice)
-
-
-def refits(fit: LmerResult, responses: np.ndarray) -> Iterator[LmerResult]:
-    """Fit the same model to every response, (S, nobs), as whole fits, a batch at a time."""
-    for batch in batches(fit.standardised, len(responses)):
-        drawn = with_responses(fit.standardised, responses[batch])
-        for i, estimate in enumerate(search.estimates(drawn, fit.reml)):
-            frame = replace(fit.frame, y=responses[batch][i])
-            yield _checked(LmerResult(frame, drawn.of(i), estimate, fit.reml))
 
 
 def refitted_by_ml(fit: LmerResult) -> LmerResult:

@@ -8,7 +8,7 @@ from course_lib import load
 from course_lib.errors import CourseError
 from course_lib.mixed import bootstrap
 from course_lib.mixed.bootstrap import batches, refit
-from course_lib.mixed.result import lmer, refits
+from course_lib.mixed.result import lmer
 
 # Both searches stop within about 1e-9 a group of the minimum; deviances are some hundreds.
 DEVIANCE = 1e-6
@@ -95,7 +95,7 @@ def test_table_of_refits_is_what_each_refit_says(name):
 def test_whole_fits_side_by_side():
     fit = lmer("strength ~ 1 + (1 | batch/cask)", load("pastes"))
     responses = fit.simulate(3, np.random.default_rng(2))
-    for found, y in zip(refits(fit, responses), responses, strict=True):
+    for found, y in zip(fit.refits(responses), responses, strict=True):
         one = fit.refit(y)
         np.testing.assert_allclose(found.fittedvalues, one.fittedvalues, atol=1e-5)
         np.testing.assert_allclose(found.resid, one.resid, atol=1e-5)
@@ -121,6 +121,12 @@ def test_refit_many_refuses(responses, got):
         fit.refit_many(responses, progress=False)
 
 
+def test_refits_check_before_the_first_is_asked_for():
+    fit = lmer("Reaction ~ Days + (1|Subject)", load("sleepstudy"))
+    with pytest.raises(CourseError, match="responses: must have rows"):
+        fit.refits(np.ones((2, 179)))
+
+
 def test_refit_many_shows_progress_on_request(capsys):
     fit = lmer("Reaction ~ Days + (1|Subject)", load("sleepstudy"))
     fit.refit_many(fit.simulate(2, np.random.default_rng(1)))
@@ -129,6 +135,6 @@ def test_refit_many_shows_progress_on_request(capsys):
 
 def test_each_of_many_refits_has_its_own_units():
     fit = lmer("Reaction ~ Days + (1|Subject)", load("sleepstudy"))
-    for other in refits(fit, np.array([fit.frame.y, 7 * fit.frame.y])):
+    for other in fit.refits(np.array([fit.frame.y, 7 * fit.frame.y])):
         (shift,) = other.standardised.jacobian(other.reml)
         assert other.estimate.optimum.deviance + shift == pytest.approx(other.deviance)
